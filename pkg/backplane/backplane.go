@@ -1,0 +1,103 @@
+package backplane
+
+import (
+	"context"
+	"errors"
+)
+
+// A Channel is an address on the backplane, such as "user:ada" or "group:room",
+// without the prefix of the hub it belongs to. Channels are compared byte by byte
+// and may hold any bytes.
+type Channel string
+
+// The channels there are (see docs/architecture.md for who subscribes when).
+const All Channel = "all"
+
+// User returns the channel of everything sent to the user identifier id.
+func User(id string) Channel { return Channel("user:" + id) }
+
+// Group returns the channel of everything sent to the group name.
+func Group(name string) Channel { return Channel("group:" + name) }
+
+// Connection returns the channel of what other nodes send to the connection id.
+func Connection(id string) Channel { return Channel("connection:" + id) }
+
+// Node returns the channel of what is for the node id alone.
+func Node(id string) Channel { return Channel("node:" + id) }
+
+// Errors of Publish and Wait. They are wrapped with what was being done.
+var (
+	// ErrNotSent reports that an envelope surely was not carried.
+	ErrNotSent = errors.New("not sent")
+	// ErrUnknown reports that an envelope may or may not have been carried. It is
+	// not repeated.
+	ErrUnknown = errors.New("outcome unknown")
+	// ErrUnavailable reports that a subscription could not be confirmed in time.
+	ErrUnavailable = errors.New("backplane unavailable")
+	// ErrClosed reports that the backplane or the attachment has been closed.
+	ErrClosed = errors.New("backplane closed")
+)
+
+// A Backplane is one node's access to all nodes of its cluster. Its methods may be
+// called concurrently.
+type Backplane interface {
+	// Attach adds a hub whose channels have the prefix: empty, or of the form
+	// [A-Za-z0-9_-]+/ . It is an error to attach two receivers under one prefix, or
+	// any after Close. The channel [All] is subscribed at once, as a subscription
+	// that the attachment holds itself.
+	Attach(prefix string, r Receiver) (Attachment, error)
+
+	// NodeID returns the node's identifier, unique in the cluster and new with each
+	// start of a process.
+	NodeID() string
+
+	// Healthy returns nil while the node hears what is published, and otherwise says
+	// since when and why it does not. The in-process backplane is always healthy
+	// until it is closed.
+	Healthy() error
+
+	// Close ends all attachments, and all goroutines before it returns. Publish and
+	// Wait calls in progress end with [ErrClosed] or with their result.
+	Close() error
+}
+
+// An Attachment is one hub's use of a Backplane. Its methods may be called
+// concurrently.
+//
+// What one node publishes on one channel reaches each subscribed node in the order
+// of the Publish calls and at most once. Nothing is kept for a node that is away.
+type Attachment interface {
+	// Publish hands body to the nodes subscribed to each of the channels, the
+	// caller's own included; none is no error. It returns when that is done, or an
+	// error that wraps [ErrNotSent] if for no channel it was carried, and
+	// [ErrUnknown] otherwise. It is never repeated. body may be reused afterwards.
+	Publish(ctx context.Context, body []byte, channels ...Channel) error
+
+	// Subscribe counts one more holder of each channel and returns at once; a channel
+	// is subscribed while it has holders. Wait returns once all of these channels'
+	// subscriptions are in force: what any node publishes from then on arrives. It
+	// waits for no longer than the backplane's subscribe time-out, and may be called
+	// by one goroutine at a time, or not at all. When it fails, with [ErrUnavailable],
+	// [ErrClosed] or the context's error, the channels are still held and will be
+	// subscribed when that is possible: who does not want that calls Unsubscribe.
+	//
+	// Subscribe never blocks, so that it may be called under the locks that guard
+	// what the subscription is for.
+	Subscribe(channels ...Channel) (wait func(ctx context.Context) error)
+
+	// Unsubscribe counts one holder less of each channel. A channel without holders
+	// is unsubscribed soon after. It never blocks.
+	Unsubscribe(channels ...Channel)
+
+	// Detach gives up the prefix and everything held. The receiver may still be in a
+	// Deliver call that began before; none begins after Detach has returned.
+	Detach()
+}
+
+// A Receiver is told what arrives for one attachment.
+type Receiver interface {
+	// Deliver hands over the body of one envelope (or, for the plain JSON form, the
+	// whole of it). Calls come one at a time, in the order of arrival. Deliver must
+	// neither block nor call the backplane. It may keep body, which nobody changes.
+	Deliver(ch Channel, body []byte)
+}
