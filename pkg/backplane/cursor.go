@@ -40,6 +40,20 @@ func (c *cursor) take(n uint64) []byte {
 	return field
 }
 
+// field takes bytes of any length, which stands before them.
+func (c *cursor) field() []byte { return c.take(c.uvarint()) }
+
+// count takes a number of elements of at least size bytes each. There are never more
+// than can follow, so that a number alone makes nobody allocate.
+func (c *cursor) count(size int) int {
+	n := c.uvarint()
+	if n > uint64(len(c.rest)/size) {
+		c.fail()
+		return 0
+	}
+	return int(n)
+}
+
 func (c *cursor) fail() { c.rest, c.failed = nil, true }
 
 // uvarintLen returns how many bytes v takes.
