@@ -3,6 +3,8 @@ package backplane
 import (
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
 )
 
 // A Channel is an address on the backplane, such as "user:ada" or "group:room",
@@ -25,7 +27,7 @@ func Connection(id string) Channel { return Channel("connection:" + id) }
 // Node returns the channel of what is for the node id alone.
 func Node(id string) Channel { return Channel("node:" + id) }
 
-// Errors of Publish and Wait. They are wrapped with what was being done.
+// Errors of the calls below. They are wrapped with what was being done.
 var (
 	// ErrNotSent reports that an envelope surely was not carried.
 	ErrNotSent = errors.New("not sent")
@@ -34,43 +36,50 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrUnavailable reports that a subscription could not be confirmed in time.
 	ErrUnavailable = errors.New("backplane unavailable")
-	// ErrClosed reports that the backplane or the attachment has been closed.
+	// ErrClosed reports that the backplane or the attachment has been closed. Errors
+	// of Publish wrap it beside ErrNotSent or ErrUnknown.
 	ErrClosed = errors.New("backplane closed")
 )
 
 // A Backplane is one node's access to all nodes of its cluster. Its methods may be
-// called concurrently.
+// called concurrently, but not from Deliver.
 type Backplane interface {
 	// Attach adds a hub whose channels have the prefix: empty, or of the form
-	// [A-Za-z0-9_-]+/ . It is an error to attach two receivers under one prefix, or
-	// any after Close. The channel [All] is subscribed at once, as a subscription
-	// that the attachment holds itself.
+	// [A-Za-z0-9_-]+/ ([CheckPrefix]). It is an error to attach two receivers under
+	// one prefix, or any after Close. The channel [All] is subscribed at once, as a
+	// subscription that the attachment holds itself: who must know that it is in
+	// force holds it as well, and waits.
 	Attach(prefix string, r Receiver) (Attachment, error)
 
 	// NodeID returns the node's identifier, unique in the cluster and new with each
-	// start of a process.
+	// start of a process. It has from 1 to [MaxPublisher] bytes.
 	NodeID() string
 
 	// Healthy returns nil while the node hears what is published, and otherwise says
 	// since when and why it does not. The in-process backplane is always healthy
-	// until it is closed.
+	// until it is closed. After Close it returns [ErrClosed].
 	Healthy() error
 
-	// Close ends all attachments, and all goroutines before it returns. Publish and
-	// Wait calls in progress end with [ErrClosed] or with their result.
+	// Close ends all attachments, and all goroutines before it returns: so it waits
+	// for a Deliver call in progress. Publish and Wait calls in progress end with
+	// [ErrClosed] or with their result. Further calls do nothing.
 	Close() error
 }
 
 // An Attachment is one hub's use of a Backplane. Its methods may be called
-// concurrently.
+// concurrently, but not from Deliver.
 //
 // What one node publishes on one channel reaches each subscribed node in the order
 // of the Publish calls and at most once. Nothing is kept for a node that is away.
 type Attachment interface {
 	// Publish hands body to the nodes subscribed to each of the channels, the
-	// caller's own included; none is no error. It returns when that is done, or an
-	// error that wraps [ErrNotSent] if for no channel it was carried, and
-	// [ErrUnknown] otherwise. It is never repeated. body may be reused afterwards.
+	// caller's own included; none is no error. A node subscribed to several of them
+	// gets it on each. It returns when that is done, or an error that wraps
+	// [ErrNotSent] if for no channel it was carried, and [ErrUnknown] otherwise. It
+	// is never repeated. body may be reused afterwards.
+	//
+	// Publish may wait until ctx ends, so the caller holds no lock that the Deliver
+	// of any receiver takes.
 	Publish(ctx context.Context, body []byte, channels ...Channel) error
 
 	// Subscribe counts one more holder of each channel and returns at once; a channel
@@ -85,12 +94,16 @@ type Attachment interface {
 	// what the subscription is for.
 	Subscribe(channels ...Channel) (wait func(ctx context.Context) error)
 
-	// Unsubscribe counts one holder less of each channel. A channel without holders
-	// is unsubscribed soon after. It never blocks.
+	// Unsubscribe counts one holder less of each channel; of one without holders
+	// there is nothing to do. A channel that has lost its last holder is unsubscribed
+	// soon after, and what was published before may still arrive. Unsubscribe never
+	// blocks.
 	Unsubscribe(channels ...Channel)
 
-	// Detach gives up the prefix and everything held. The receiver may still be in a
-	// Deliver call that began before; none begins after Detach has returned.
+	// Detach gives up the prefix and everything held, without blocking. One Deliver
+	// call may be in progress, or just about to begin, when it returns; none follows.
+	// Afterwards Publish and Wait calls fail with [ErrClosed] and the others do
+	// nothing.
 	Detach()
 }
 
@@ -100,4 +113,15 @@ type Receiver interface {
 	// whole of it). Calls come one at a time, in the order of arrival. Deliver must
 	// neither block nor call the backplane. It may keep body, which nobody changes.
 	Deliver(ch Channel, body []byte)
+}
+
+var prefixes = regexp.MustCompile(`^([A-Za-z0-9_-]+/)?$`)
+
+// CheckPrefix returns an error if a hub's channels cannot have the prefix. It is one
+// that no channel of a hub without a prefix begins with.
+func CheckPrefix(prefix string) error {
+	if !prefixes.MatchString(prefix) {
+		return fmt.Errorf("channel prefix %q is not of the form [A-Za-z0-9_-]+/", prefix)
+	}
+	return nil
 }

@@ -1,0 +1,285 @@
+package backplane
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// A Bus joins nodes in one process to a cluster. Nothing leaves the process and no
+// envelopes are made, since nothing can come late or twice.
+//
+// What is published waits in a queue of each node that it is for, all or none of them,
+// until that node's receive loop delivers it. So all nodes see one order over all
+// channels, and Deliver runs under no lock of a publisher's.
+//
+// The zero Bus is ready for use. It may be used concurrently.
+type Bus struct {
+	mu       sync.Mutex               // guards all nodes and attachments; never held across Deliver
+	attached map[string][]*attachment // by prefix
+}
+
+// Join adds a node to the bus.
+func (b *Bus) Join() *Memory { return &Memory{bus: b, id: rand.Text()} }
+
+// maxQueued is how many bytes may wait for one node's receive loop before publishers
+// wait for room. Each publication may go beyond it once.
+const maxQueued = 8 << 20
+
+// queuedOverhead is what a queued body counts beyond its bytes.
+const queuedOverhead = 64
+
+// Memory is the in-process [Backplane]: a node of a [Bus]. It is always healthy until
+// it is closed, and a subscription is in force as soon as Subscribe returns. Publish
+// waits while 8 MiB wait for delivery by one of the nodes that it is for; as much again
+// may be in delivery. When its context ends first, the body has reached none of them.
+type Memory struct {
+	bus  *Bus
+	id   string
+	loop sync.WaitGroup // receive, while there is something in the queue
+
+	// Guarded by bus.mu.
+	attachments map[string]*attachment // by prefix
+	queue       []delivery
+	queued      int           // bytes in queue, overhead included
+	room        chan struct{} // closed when the queue has room; nil while nobody waits
+	receiving   bool          // receive runs
+	closed      bool
+}
+
+// A delivery is a body on its way to one attachment.
+type delivery struct {
+	to      *attachment
+	channel Channel
+	body    []byte // shared with other deliveries
+}
+
+// NewMemory returns a node on a bus of its own.
+func NewMemory() *Memory { return new(Bus).Join() }
+
+// NodeID implements [Backplane].
+func (m *Memory) NodeID() string { return m.id }
+
+// Healthy implements [Backplane].
+func (m *Memory) Healthy() error {
+	m.bus.mu.Lock()
+	defer m.bus.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Attach implements [Backplane].
+func (m *Memory) Attach(prefix string, r Receiver) (Attachment, error) {
+	if err := CheckPrefix(prefix); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	m.bus.mu.Lock()
+	defer m.bus.mu.Unlock()
+	switch {
+	case m.closed:
+		return nil, fmt.Errorf("attach %q: %w", prefix, ErrClosed)
+	case m.attachments[prefix] != nil:
+		return nil, fmt.Errorf("attach %q: the prefix is taken", prefix)
+	}
+	a := &attachment{
+		node:     m,
+		prefix:   prefix,
+		receiver: r,
+		ended:    make(chan struct{}),
+		holders:  map[Channel]int{All: 1},
+	}
+	if m.attachments == nil {
+		m.attachments = make(map[string]*attachment)
+	}
+	m.attachments[prefix] = a
+	if m.bus.attached == nil {
+		m.bus.attached = make(map[string][]*attachment)
+	}
+	m.bus.attached[prefix] = append(m.bus.attached[prefix], a)
+	return a, nil
+}
+
+// Close implements [Backplane].
+func (m *Memory) Close() error {
+	m.bus.mu.Lock()
+	m.closed = true
+	for _, a := range m.attachments {
+		a.end()
+	}
+	m.bus.mu.Unlock()
+	m.loop.Wait()
+	return nil
+}
+
+// enqueue is called with bus.mu held. The queue may be full: who calls has looked.
+func (m *Memory) enqueue(d delivery) {
+	m.queue = append(m.queue, d)
+	m.queued += len(d.body) + queuedOverhead
+	if !m.receiving {
+		m.receiving = true
+		m.loop.Go(m.receive) // under the lock, so never after Close has begun to wait
+	}
+}
+
+// receive delivers what is in the queue, and ends when that is empty.
+func (m *Memory) receive() {
+	var batch []delivery
+	for {
+		batch = m.take(batch)
+		if len(batch) == 0 {
+			return
+		}
+		for _, d := range batch {
+			if !d.to.hasEnded() {
+				d.to.receiver.Deliver(d.channel, d.body)
+			}
+		}
+		clear(batch) // so that it keeps no bodies alive
+	}
+}
+
+// take empties the queue, for which it leaves the memory of the last batch.
+func (m *Memory) take(last []delivery) []delivery {
+	m.bus.mu.Lock()
+	defer m.bus.mu.Unlock()
+	batch := m.queue
+	m.queue, m.queued = last[:0], 0
+	if m.room != nil {
+		close(m.room)
+		m.room = nil
+	}
+	m.receiving = len(batch) > 0
+	return batch
+}
+
+// attachment implements [Attachment].
+type attachment struct {
+	node     *Memory
+	prefix   string
+	receiver Receiver
+	ended    chan struct{}   // closed by end, under bus.mu
+	holders  map[Channel]int // guarded by bus.mu; never 0; nil once ended
+}
+
+// Publish implements [Attachment].
+func (a *attachment) Publish(ctx context.Context, body []byte, channels ...Channel) error {
+	body = bytes.Clone(body)
+	for ctx.Err() == nil {
+		room, err := a.publish(body, channels)
+		switch {
+		case err != nil:
+			return fmt.Errorf("publish: %w: %w", ErrNotSent, err)
+		case room == nil:
+			return nil
+		}
+		select {
+		case <-room:
+		case <-a.ended:
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("publish: %w: %w", ErrNotSent, ctx.Err())
+}
+
+// publish hands body to all nodes that it is for, or to none: then it returns an error
+// or a channel that is closed when there is room for more.
+func (a *attachment) publish(body []byte, channels []Channel) (room <-chan struct{}, err error) {
+	bus := a.node.bus
+	bus.mu.Lock()
+	defer bus.mu.Unlock()
+	if a.hasEnded() {
+		return nil, ErrClosed
+	}
+	all := bus.attached[a.prefix]
+	for _, to := range all {
+		if n := to.node; n.queued >= maxQueued && to.holdsAny(channels) {
+			if n.room == nil {
+				n.room = make(chan struct{})
+			}
+			return n.room, nil
+		}
+	}
+	for _, ch := range channels {
+		for _, to := range all {
+			if to.holders[ch] > 0 {
+				to.node.enqueue(delivery{to, ch, body})
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (a *attachment) holdsAny(channels []Channel) bool {
+	return slices.ContainsFunc(channels, func(ch Channel) bool { return a.holders[ch] > 0 })
+}
+
+// Subscribe implements [Attachment].
+func (a *attachment) Subscribe(channels ...Channel) (wait func(context.Context) error) {
+	a.node.bus.mu.Lock()
+	defer a.node.bus.mu.Unlock()
+	if !a.hasEnded() {
+		for _, ch := range channels {
+			a.holders[ch]++
+		}
+	}
+	return a.subscribed
+}
+
+// subscribed is what waits for subscriptions, which are in force already.
+func (a *attachment) subscribed(context.Context) error {
+	if a.hasEnded() {
+		return fmt.Errorf("subscribe: %w", ErrClosed)
+	}
+	return nil
+}
+
+// Unsubscribe implements [Attachment].
+func (a *attachment) Unsubscribe(channels ...Channel) {
+	a.node.bus.mu.Lock()
+	defer a.node.bus.mu.Unlock()
+	for _, ch := range channels {
+		switch n := a.holders[ch]; n {
+		case 0:
+		case 1:
+			delete(a.holders, ch)
+		default:
+			a.holders[ch] = n - 1
+		}
+	}
+}
+
+// Detach implements [Attachment].
+func (a *attachment) Detach() {
+	a.node.bus.mu.Lock()
+	defer a.node.bus.mu.Unlock()
+	a.end()
+}
+
+// end is called with bus.mu held.
+func (a *attachment) end() {
+	if a.hasEnded() {
+		return
+	}
+	close(a.ended)
+	a.holders = nil
+	delete(a.node.attachments, a.prefix)
+	bus := a.node.bus
+	rest := slices.DeleteFunc(bus.attached[a.prefix], func(other *attachment) bool { return other == a })
+	if bus.attached[a.prefix] = rest; len(rest) == 0 {
+		delete(bus.attached, a.prefix)
+	}
+}
+
+func (a *attachment) hasEnded() bool {
+	select {
+	case <-a.ended:
+		return true
+	default:
+		return false
+	}
+}
