@@ -1,0 +1,168 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/protocol"
+)
+
+// Clients selects connections of the hub, on whatever nodes they are. Names that
+// nobody bears select nobody, which is no error.
+type Clients struct{ hub *Hub }
+
+// All selects every connection.
+func (c Clients) All() ClientProxy { return c.AllExcept() }
+
+// AllExcept selects every connection but those with the given ids.
+func (c Clients) AllExcept(connectionIDs ...string) ClientProxy {
+	return ClientProxy{hub: c.hub, channels: []backplane.Channel{backplane.All}, excluded: connectionIDs}
+}
+
+// Client selects the connection with the id.
+func (c Clients) Client(connectionID string) ClientProxy {
+	return ClientProxy{hub: c.hub, connections: []string{connectionID}}
+}
+
+// Clients selects the connections with the ids, each once.
+func (c Clients) Clients(connectionIDs ...string) ClientProxy {
+	return ClientProxy{hub: c.hub, connections: unique(connectionIDs)}
+}
+
+// Group selects the members of the group.
+func (c Clients) Group(name string) ClientProxy { return c.GroupExcept(name) }
+
+// GroupExcept selects the members of the group but the connections with the ids.
+func (c Clients) GroupExcept(name string, connectionIDs ...string) ClientProxy {
+	p := c.Groups(name)
+	p.excluded = connectionIDs
+	return p
+}
+
+// Groups selects the members of each of the groups. Who is in several of them gets a
+// message several times.
+func (c Clients) Groups(names ...string) ClientProxy {
+	p := ClientProxy{hub: c.hub, channels: make([]backplane.Channel, len(names))}
+	for i, name := range names {
+		p.check("group name", name)
+		p.channels[i] = backplane.Group(name)
+	}
+	return p
+}
+
+// User selects all connections of the user.
+func (c Clients) User(identifier string) ClientProxy { return c.Users(identifier) }
+
+// Users selects all connections of each of the users, each once.
+func (c Clients) Users(identifiers ...string) ClientProxy {
+	identifiers = unique(identifiers)
+	p := ClientProxy{hub: c.hub, channels: make([]backplane.Channel, len(identifiers))}
+	for i, id := range identifiers {
+		p.check("user identifier", id)
+		p.channels[i] = backplane.User(id)
+	}
+	return p
+}
+
+// CallerClients are the [Clients] as seen by one of them.
+type CallerClients struct {
+	Clients
+	c *connection
+}
+
+// Caller selects the caller's connection.
+func (c CallerClients) Caller() ClientProxy { return c.Client(c.c.id) }
+
+// Others selects every connection but the caller's.
+func (c CallerClients) Others() ClientProxy { return c.AllExcept(c.c.id) }
+
+// OthersInGroup selects the members of the group but the caller, who need not be one.
+func (c CallerClients) OthersInGroup(name string) ClientProxy { return c.GroupExcept(name, c.c.id) }
+
+// A ClientProxy stands for the connections that a selector selected. It may be kept,
+// and used concurrently; who they are is found out anew with every send.
+type ClientProxy struct {
+	hub         *Hub
+	channels    []backplane.Channel
+	excluded    []string
+	connections []string // by id, in place of channels
+	err         error    // a name that cannot be used
+}
+
+func (p *ClientProxy) check(what, name string) {
+	if err := p.hub.checkName(what, name); err != nil && p.err == nil {
+		p.err = err
+	}
+}
+
+// Send invokes a method of the selected clients with the arguments, which may be
+// anything that has an encoding ([protocol]), and wants no answer. It returns when
+// the message has been handed to the cluster; that a client got it is not known.
+//
+// On an error nobody got the message if it wraps [backplane.ErrNotSent], and nobody
+// knows if it wraps [backplane.ErrUnknown]; where connections of this node are among
+// several selected by id, they have got it in any case. Send does not try again.
+func (p ClientProxy) Send(ctx context.Context, method string, arguments ...any) error {
+	if err := p.send(ctx, method, arguments); err != nil {
+		return fmt.Errorf("send %q: %w", method, err)
+	}
+	return nil
+}
+
+func (p ClientProxy) send(ctx context.Context, method string, arguments []any) error {
+	switch {
+	case p.err != nil:
+		return p.err
+	case method == "":
+		return errors.New("no method named")
+	}
+	m := &protocol.Invocation{Target: method, Arguments: arguments}
+	channels := p.channels
+	for _, id := range p.connections {
+		if c := p.hub.registry.connection(id); c != nil {
+			if err := c.send(m); err != nil {
+				return fmt.Errorf("encode: %w", err)
+			}
+			continue
+		}
+		if err := p.hub.checkName("connection id", id); err != nil {
+			return err
+		}
+		channels = append(channels, backplane.Connection(id))
+	}
+	if len(channels) == 0 {
+		return nil
+	}
+	body, err := p.hub.encode(m, p.excluded)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	return p.hub.attachment.Publish(ctx, body, channels...)
+}
+
+// encode makes the body of an envelope: the message once in each protocol.
+func (h *Hub) encode(m protocol.Message, excluded []string) ([]byte, error) {
+	message := backplane.Message{Excluded: excluded, Encodings: make([]backplane.Encoding, len(h.protocols))}
+	for i, p := range h.protocols {
+		frame, err := p.Append(nil, m)
+		if err != nil {
+			return nil, err
+		}
+		message.Encodings[i] = backplane.Encoding{Protocol: p.Name(), Frame: frame}
+	}
+	return backplane.AppendMessage(nil, message), nil
+}
+
+func unique(names []string) []string {
+	seen := make(map[string]struct{}, len(names))
+	kept := make([]string, 0, len(names))
+	for _, n := range names {
+		if _, ok := seen[n]; !ok {
+			seen[n] = struct{}{}
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,194 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heliograph/heliograph/pkg/protocol"
+	"github.com/heliograph/heliograph/pkg/transport"
+)
+
+// A connection is one client's session: handshake, messages, memberships, end.
+//
+// It ends in one place, end, whoever asks for it: the client, the application, a
+// time-out, the reader that met nonsense, a writer that failed. What has to be undone
+// is then undone by finish, once.
+type connection struct {
+	hub    *Hub
+	link   *transport.Connection
+	id     string
+	user   string
+	caller *Caller
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	opened time.Time
+
+	out         outbound
+	invocations invocations
+
+	// Owned by the reader (Receive and Disconnected).
+	input []byte // received and not yet parsed: the beginning of a frame
+	ready bool   // the handshake and OnConnected are done
+
+	// The encoding that the client chose, an index into hub.protocols. Set by the
+	// handshake, before the connection is registered; constant from then on.
+	encoding int
+
+	// Read by the heartbeat.
+	lastRead atomic.Int64 // when Receive last returned, unix nanoseconds
+	reading  atomic.Bool  // Receive is running: the client is not silent but waiting
+	pinged   atomic.Bool  // the client has sent a ping, and can be timed out from now on
+	lastPing int64        // the heartbeat's own, unix nanoseconds
+
+	mu          sync.Mutex
+	ended       bool
+	how         closing
+	shaken      bool // the handshake has been answered
+	connecting  bool // OnConnected is running: the reader will start finish
+	established bool // OnConnected succeeded, so OnDisconnected will follow
+	registered  bool // with registry and backplane
+	userMember  *member
+	groups      map[string]*membership
+}
+
+// closing says how a connection ends.
+type closing struct {
+	err            error  // what OnDisconnected is told
+	text           string // error of the Close message
+	allowReconnect bool   // of the Close message
+	handshakeError string // answers the handshake, in place of a Close message
+	gone           bool   // there is nobody left to tell
+	drop           bool   // what waits to be sent is not sent any more
+}
+
+// accept is the transport's [transport.Accept].
+func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Session {
+	ctx, cancel := context.WithCancel(h.ctx)
+	c := &connection{
+		hub: h, link: link, id: link.ID(), user: h.userIdentifier(r, link.Identity()),
+		ctx: ctx, cancel: cancel, opened: time.Now(),
+	}
+	c.caller = &Caller{c: c}
+	c.lastPing = c.opened.UnixNano()
+	c.out = outbound{
+		link: link, maxBytes: h.maxQueueBytes, maxFrames: h.maxQueueFrames,
+		spawn: h.work.Go, failed: c.writeFailed, held: true,
+	}
+	h.work.Add(1) // finish takes it back
+	h.metrics.connections.Inc()
+	if !h.handshakes.add(c) {
+		c.end(closing{})
+	}
+	return c
+}
+
+// end ends the connection, the first time that it is called. It does not wait.
+func (c *connection) end(how closing) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.ended, c.how = true, how
+	last := c.lastFrame(how)
+	connecting := c.connecting
+	c.mu.Unlock()
+
+	c.cancel()
+	c.out.finish(last, how.drop)
+	if !connecting {
+		c.hub.work.Go(c.finish)
+	}
+}
+
+// lastFrame encodes what the client is told at the end, if anything. It is called
+// with mu held.
+func (c *connection) lastFrame(how closing) []byte {
+	switch {
+	case how.gone:
+		return nil
+	case !c.shaken && how.handshakeError != "":
+		return protocol.AppendHandshakeResponse(nil, how.handshakeError)
+	case !c.shaken:
+		return nil
+	}
+	frame, err := c.protocol().Append(nil, &protocol.Close{Error: how.text, AllowReconnect: how.allowReconnect})
+	if err != nil {
+		panic("close message: " + err.Error()) // no value in it can fail to encode
+	}
+	return frame
+}
+
+// finish undoes what the connection was. It runs once, in a goroutine of its own
+// (owner: the hub, which joins it), after end and not during OnConnected.
+func (c *connection) finish() {
+	defer c.hub.work.Done()
+	c.hub.handshakes.remove(c)
+	if handler, ok := c.hub.value.(DisconnectedHandler); ok && c.established {
+		err := c.guard(func() error { return handler.OnDisconnected(c.hub.ctx, c.caller, c.how.err) })
+		if err != nil {
+			c.hub.logger.Error("OnDisconnected failed", "connection", c.id, "error", err)
+		}
+	}
+	c.unregister()
+	c.hub.metrics.connections.Dec()
+	if c.how.err != nil {
+		c.hub.logger.Debug("connection ended", "connection", c.id, "error", c.how.err)
+	}
+}
+
+// guard turns a panic of application code into an error, and logs its stack.
+func (c *connection) guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+			c.hub.logPanic(v)
+		}
+	}()
+	return f()
+}
+
+// fail ends the connection because of err, which the client may cure by coming back.
+func (c *connection) fail(err error) {
+	c.end(closing{err: err, text: c.hub.withDetails(textClosedWithError, err), allowReconnect: true})
+}
+
+// writeFailed is called by the outbound queue's writer.
+func (c *connection) writeFailed(err error) {
+	c.end(closing{err: fmt.Errorf("write to client: %w", err), gone: true})
+}
+
+// tooSlow ends a connection whose queue is full.
+func (c *connection) tooSlow() {
+	c.hub.metrics.slowConsumers.Inc()
+	c.hub.logger.Warn("connection closed: slow consumer", "hub", c.hub.name)
+	c.hub.logger.Debug("slow consumer", "connection", c.id)
+	c.end(closing{err: errSlowConsumer, text: c.hub.withDetails(textClosedWithError, errSlowConsumer), allowReconnect: true, drop: true})
+}
+
+// send encodes a message for this connection alone and enqueues it. The error is that
+// of a value that cannot be encoded; what cannot be delivered is dropped.
+func (c *connection) send(m protocol.Message) error {
+	frame, err := c.protocol().Append(nil, m)
+	if err != nil {
+		return err
+	}
+	c.enqueue(frame)
+	return nil
+}
+
+// enqueue is for callers that hold no lock of the registry.
+func (c *connection) enqueue(frame []byte) {
+	switch c.out.enqueue(frame) {
+	case nil:
+		c.hub.metrics.sent.Inc()
+	case errSlowConsumer:
+		c.tooSlow()
+	}
+}
+
+func (c *connection) protocol() protocol.Protocol { return c.hub.protocols[c.encoding] }

@@ -1,0 +1,47 @@
+// Package hub lets clients of SignalR invoke Go methods, and Go programs send to
+// clients: to users, to groups, to single connections, wherever in the cluster they
+// are.
+//
+// An application writes a type and gives a value of it to [New]. Clients may invoke
+// its exported methods, which look like
+//
+//	func (Chat) SendToGroup(ctx context.Context, c *hub.Caller, group, message string) error
+//
+// that is: a context, the caller, any number of parameters that have an encoding, and
+// an error as the result, a value, both or nothing. The context ends when the
+// connection does. Methods of one connection run one at a time, in the order in which
+// the client invoked them; those of different connections run concurrently.
+//
+// A value that has the methods of [ConnectedHandler] or [DisconnectedHandler] is told
+// of connections that come and go.
+//
+// The hub is an [net/http.Handler]; mount it at a path and at everything below:
+//
+//	chat, err := hub.New(Chat{}, hub.WithBackplane(plane))
+//	mux.Handle("/chat", chat)
+//	mux.Handle("/chat/", chat)
+//
+// # Users and groups
+//
+// A connection belongs to the user that its credentials name, if they do
+// ([WithUserIdentifier]), and to the groups that it was added to ([Groups]).
+// Membership ends with the connection; a client that reconnects has to join again.
+// Both kinds of names are case-sensitive. A node knows only its own members, so
+// nothing in this package counts or lists the members of a group.
+//
+// # What is promised
+//
+// Everything that was sent to a group after Groups().Add returned reaches the new
+// member. What one node sends to one user or group arrives in order and at most once.
+// Sends to single connections of the same node do not pass the backplane and so have
+// no order relative to sends to groups. Nothing is kept for those who are away.
+//
+// # Locks
+//
+// From the outermost to the innermost; none is held while application code runs:
+//
+//	connection.mu      life and memberships of one connection
+//	the backplane's    taken by Subscribe and Unsubscribe, and around Deliver
+//	shard.mu           the registry's tables; held for reading during a fan-out
+//	outbound.mu        one connection's queue
+package hub

@@ -1,0 +1,136 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/heliograph/heliograph/pkg/protocol"
+)
+
+// heartbeat pings clients, and ends connections whose time is up, by one sweep over
+// all of them instead of timers for each. Owner: the hub; it ends when the hub is
+// shut down.
+func (h *Hub) heartbeat() {
+	ticker := time.NewTicker(h.sweepPeriod())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-ticker.C:
+			h.sweep(now)
+		}
+	}
+}
+
+// sweepPeriod is short enough that nothing is late by more than a second, or by more
+// than a quarter of the shortest interval.
+func (h *Hub) sweepPeriod() time.Duration {
+	return min(time.Second, min(h.keepAlive, h.clientTimeout, h.handshakeTimeout)/4)
+}
+
+func (h *Hub) sweep(now time.Time) {
+	for _, c := range h.handshakes.olderThan(now.Add(-h.handshakeTimeout)) {
+		c.end(closing{handshakeError: textHandshakeCancel})
+	}
+	var silent, expired, slow []*connection // ended once no lock is held
+	h.registry.each(func(c *connection) {
+		switch {
+		case c.silentFor(now) >= h.clientTimeout:
+			silent = append(silent, c)
+		case c.expired(now):
+			expired = append(expired, c)
+		case now.UnixNano()-c.lastPing >= int64(h.keepAlive):
+			c.lastPing = now.UnixNano()
+			if c.out.busy() {
+				return // something is on its way to the client anyhow
+			}
+			if c.out.enqueue(h.pings[c.encoding]) == errSlowConsumer {
+				slow = append(slow, c)
+			}
+		}
+	})
+	for _, c := range silent {
+		c.fail(errClientTimeout)
+	}
+	for _, c := range expired {
+		c.end(closing{allowReconnect: true})
+	}
+	for _, c := range slow {
+		c.tooSlow()
+	}
+}
+
+// silentFor returns how long the client, which has to have sent a ping before, has
+// sent nothing. While what it sent is being dealt with it is not silent.
+func (c *connection) silentFor(now time.Time) time.Duration {
+	if !c.pinged.Load() || c.reading.Load() {
+		return 0
+	}
+	return time.Duration(now.UnixNano() - c.lastRead.Load())
+}
+
+func (c *connection) expired(now time.Time) bool {
+	expires := c.link.Expires()
+	return !expires.IsZero() && now.After(expires)
+}
+
+// pingFrames encodes a ping in each protocol.
+func pingFrames(protocols []protocol.Protocol) [][]byte {
+	frames := make([][]byte, len(protocols))
+	for i, p := range protocols {
+		frame, err := p.Append(nil, &protocol.Ping{})
+		if err != nil {
+			panic("ping: " + err.Error()) // no value in it can fail to encode
+		}
+		frames[i] = frame
+	}
+	return frames
+}
+
+// handshakes are the connections whose handshake has not been answered.
+type handshakes struct {
+	mu      sync.Mutex
+	pending map[*connection]struct{}
+	closed  bool
+}
+
+// add reports whether handshakes are still taken.
+func (s *handshakes) add(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.pending[c] = struct{}{}
+	return true
+}
+
+// close takes no more, and returns those that there are.
+func (s *handshakes) close() []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return slices.Collect(maps.Keys(s.pending))
+}
+
+func (s *handshakes) remove(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, c)
+}
+
+// olderThan returns those whose transport was opened before t.
+func (s *handshakes) olderThan(t time.Time) []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var old []*connection
+	for c := range s.pending {
+		if c.opened.Before(t) {
+			old = append(old, c)
+		}
+	}
+	return old
+}

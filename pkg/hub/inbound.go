@@ -1,0 +1,222 @@
+package hub
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/heliograph/heliograph/pkg/protocol"
+)
+
+// Receive implements [transport.Session]: it takes bytes of the client's stream and
+// handles every whole frame in them.
+func (c *connection) Receive(p []byte) {
+	c.reading.Store(true)
+	if len(c.input) > 0 {
+		c.input = append(c.input, p...)
+		p = c.input
+	}
+	rest := p[c.consume(p):]
+	switch {
+	case c.ctx.Err() != nil || len(rest) == 0:
+		c.input = nil
+	default:
+		c.input = append(c.input[:0], rest...) // rest may be the end of input itself
+	}
+	c.lastRead.Store(time.Now().UnixNano())
+	c.reading.Store(false)
+}
+
+// Disconnected implements [transport.Session].
+func (c *connection) Disconnected() {
+	if c.ready && len(c.input) > 0 {
+		c.fail(errConnectionEnded)
+		return
+	}
+	c.end(closing{gone: true})
+}
+
+// consume handles the frames at the beginning of data and returns their length.
+func (c *connection) consume(data []byte) (consumed int) {
+	for c.ctx.Err() == nil && consumed < len(data) {
+		var n int
+		if !c.ready {
+			n = c.handshake(data[consumed:])
+		} else {
+			n = c.next(data[consumed:])
+		}
+		if n == 0 {
+			break
+		}
+		consumed += n
+	}
+	return consumed
+}
+
+// next handles one frame. It returns 0 if there is none, or if the connection ended.
+func (c *connection) next(data []byte) int {
+	m, n, err := c.protocol().Parse(data, c.hub.maxMessage)
+	switch {
+	case errors.Is(err, protocol.ErrIncomplete):
+		return 0
+	case err != nil:
+		c.fail(err)
+		return 0
+	}
+	c.hub.metrics.received.Inc()
+	c.handle(m, n)
+	return n
+}
+
+// handshake looks for the handshake request and answers it (HubProtocol, "Overview").
+// It returns 0 if the request is not complete, or if the connection ended.
+func (c *connection) handshake(data []byte) int {
+	limit := c.hub.maxMessage
+	request, n, err := protocol.ParseHandshakeRequest(data, limit)
+	switch {
+	case errors.Is(err, protocol.ErrIncomplete):
+		return 0
+	case limit > 0 && bytes.IndexByte(data[:min(limit, len(data))], 0x1e) < 0:
+		c.refuse(textHandshakeCancel, err)
+		return 0
+	case err != nil:
+		text := textHandshakeFailed
+		if c.hub.detailedErrors {
+			text += " " + err.Error()
+		}
+		c.refuse(text, err)
+		return 0
+	}
+	if text := c.choose(request); text != "" {
+		c.refuse(text, errors.New(text))
+		return 0
+	}
+	if err := c.hub.checkName("user identifier", c.user); err != nil {
+		c.refuse(textHandshakeFailed, err)
+		return 0
+	}
+	if c.connect() != nil {
+		return 0
+	}
+	return n
+}
+
+// choose sets the encoding, or says why the request cannot be met.
+func (c *connection) choose(request protocol.HandshakeRequest) (refusal string) {
+	for i, p := range c.hub.protocols {
+		if !strings.EqualFold(p.Name(), request.Protocol) {
+			continue
+		}
+		if request.Version > protocol.MaxVersion {
+			return "The server does not support version " + strconv.Itoa(request.Version) + " of the '" + request.Protocol + "' protocol."
+		}
+		if !c.link.Carries(p.TransferFormat()) {
+			return "Cannot use the '" + p.Name() + "' protocol on the current transport. The transport does not support '" + p.TransferFormat().String() + "' transfer format."
+		}
+		c.encoding = i
+		return ""
+	}
+	return "The protocol '" + request.Protocol + "' is not supported."
+}
+
+func (c *connection) refuse(text string, err error) {
+	c.end(closing{err: err, handshakeError: text})
+}
+
+// connect makes the connection reachable, answers the handshake and runs OnConnected,
+// in this order: when a client's start() has returned, whatever is sent to it or its
+// user arrives. Nothing more is read from the client until OnConnected has returned.
+func (c *connection) connect() error {
+	if err := c.register(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return ErrNoConnection
+	}
+	c.shaken, c.connecting = true, true
+	c.out.release(protocol.AppendHandshakeResponse(nil, ""), c.protocol().TransferFormat())
+	c.mu.Unlock()
+	c.hub.handshakes.remove(c)
+
+	var err error
+	if handler, ok := c.hub.value.(ConnectedHandler); ok {
+		err = c.guard(func() error { return handler.OnConnected(c.ctx, c.caller) })
+	}
+
+	c.mu.Lock()
+	c.connecting = false
+	c.established = err == nil
+	ended := c.ended
+	c.mu.Unlock()
+	switch {
+	case ended: // meanwhile; the one who ended it left the rest to this goroutine
+		c.hub.work.Go(c.finish)
+		return ErrNoConnection
+	case err != nil:
+		c.hub.logger.Error("OnConnected failed", "hub", c.hub.name, "error", err)
+		c.end(closing{err: err, text: c.hub.withDetails(textClosedWithError, err)})
+		return err
+	}
+	c.ready = true
+	return nil
+}
+
+// handle acts on one message from the client. Messages that this hub has no use for
+// are ignored: an answer to nothing, an item of no stream, a cancellation of what has
+// ended, unknown types.
+func (c *connection) handle(m protocol.Message, size int) {
+	switch m := m.(type) {
+	case *protocol.Invocation:
+		c.dispatch(m, size)
+	case *protocol.StreamInvocation:
+		c.refuseStream(m)
+	case *protocol.Ping:
+		c.pinged.Store(true)
+	case *protocol.Close:
+		var err error
+		if m.Error != "" {
+			err = &Error{Message: m.Error}
+		}
+		c.end(closing{err: err})
+	}
+}
+
+// refuseStream answers an invocation that wants a stream of a method that has none.
+func (c *connection) refuseStream(m *protocol.StreamInvocation) {
+	method := c.hub.methods.lookup(m.Target)
+	if method == nil {
+		c.complete(m.InvocationID, nil, failedToInvoke(m.Target)+unknownMethodDetails)
+		return
+	}
+	c.complete(m.InvocationID, nil, fmt.Sprintf("The client attempted to invoke the non-streaming '%s' method with a streaming invocation.", method.name))
+}
+
+func failedToInvoke(target string) string {
+	return "Failed to invoke '" + target + "' due to an error on the server."
+}
+
+func errorInvoking(target string) string {
+	return "An unexpected error occurred invoking '" + target + "' on the server."
+}
+
+// complete answers an invocation, unless it wanted no answer: with the error text if
+// there is one, and else with the result.
+func (c *connection) complete(invocationID string, result any, errorText string) {
+	if invocationID == "" {
+		return
+	}
+	m := &protocol.Completion{InvocationID: invocationID, Error: errorText}
+	if errorText == "" {
+		m.HasResult, m.Result = true, result
+	}
+	if err := c.send(m); err != nil {
+		// As in the reference implementation: the client could not tell this error from
+		// one of the method, which has done its work.
+		c.fail(fmt.Errorf("encode result: %w", err))
+	}
+}

@@ -1,0 +1,51 @@
+package hub
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the hub's, labelled with its name.
+type metrics struct {
+	connections   prometheus.Gauge
+	received      prometheus.Counter
+	sent          prometheus.Counter
+	slowConsumers prometheus.Counter
+	malformed     prometheus.Counter
+	invocations   *prometheus.CounterVec
+}
+
+func newMetrics(hub string) *metrics {
+	labels := prometheus.Labels{"hub": hub}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "heliograph_hub_" + name, Help: help, ConstLabels: labels})
+	}
+	return &metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "heliograph_hub_connections", Help: "Connections that this node holds.", ConstLabels: labels,
+		}),
+		received:      counter("messages_received_total", "Hub messages received from clients."),
+		sent:          counter("messages_sent_total", "Hub messages put into the queues of clients, pings aside."),
+		slowConsumers: counter("slow_consumers_total", "Connections closed because the client read too slowly."),
+		malformed:     counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
+		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments.", ConstLabels: labels,
+		}, []string{"result"}),
+	}
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.connections, m.received, m.sent, m.slowConsumers, m.malformed, m.invocations}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	for _, c := range m.all() {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *metrics) unregister(r prometheus.Registerer) {
+	for _, c := range m.all() {
+		r.Unregister(c)
+	}
+}
