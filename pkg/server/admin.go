@@ -1,0 +1,50 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+func (n *node) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", n.readyz)
+	if n.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(n.Gatherer, promhttp.HandlerOpts{}))
+	}
+	return mux
+}
+
+// readyz says whether the node should get connections. Trouble with the backplane
+// does not make it unready: it most likely is every node's trouble, and a cluster
+// without any ready node serves nobody.
+func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
+	var report strings.Builder
+	check := func(name string, err error) {
+		if err == nil {
+			fmt.Fprintf(&report, "[+] %s: ok\n", name)
+		} else {
+			fmt.Fprintf(&report, "[-] %s: %v\n", name, err)
+		}
+	}
+	var unready error
+	if n.leaving.Load() {
+		unready = errors.New("leaving")
+	}
+	check("serving", unready)
+	if n.Backplane != nil {
+		check("backplane", n.Backplane.Healthy())
+	}
+	if unready != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if _, verbose := r.URL.Query()["verbose"]; verbose || unready != nil {
+		fmt.Fprint(w, report.String())
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,158 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/hub"
+)
+
+// Config says what a node serves, and where.
+type Config struct {
+	// Listen is the public address, such as ":8080". Port 0 picks a free one.
+	Listen string
+	// AdminListen is the address of health and metrics. Empty: none.
+	AdminListen string
+	// Handler serves the public listener: the hubs at their paths. Required.
+	Handler http.Handler
+	// Hubs are shut down when the node leaves.
+	Hubs []*hub.Hub
+	// Backplane is closed after the hubs, and reported by /readyz?verbose. May be nil.
+	Backplane backplane.Backplane
+	// Gatherer is what /metrics shows. Nil: nothing.
+	Gatherer prometheus.Gatherer
+	// ShutdownTimeout bounds the time from the end of Run's context to its return. The
+	// default is 10s.
+	ShutdownTimeout time.Duration
+	// Listening, if not nil, is called once both addresses are listened on, with what
+	// they have become; admin is nil if there is none.
+	Listening func(public, admin net.Addr)
+	// Logger gets what no client can be told. The default is slog.Default().
+	Logger *slog.Logger
+}
+
+// headerTimeout bounds how long a client may take over the head of a request, and
+// idleTimeout how long it may keep a connection without one. Neither touches a
+// WebSocket.
+const (
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 128 << 10 // a token that names a user of 16 KiB fits
+)
+
+// Run serves until ctx ends, and then leaves: it takes no more connections, tells the
+// clients to reconnect elsewhere, waits until they are gone or ShutdownTimeout is
+// over, and closes the backplane. It returns nil if that went well, and an error if it
+// could not listen, or had to cut what did not end in time.
+func Run(ctx context.Context, c Config) error {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 10 * time.Second
+	}
+	n := &node{Config: c, failed: make(chan error, 2)}
+	if err := n.listen(); err != nil {
+		return errors.Join(err, n.leave())
+	}
+	select {
+	case <-ctx.Done():
+		c.Logger.Info("leaving", "within", c.ShutdownTimeout)
+		return n.leave()
+	case err := <-n.failed:
+		return errors.Join(err, n.leave())
+	}
+}
+
+// A node is a running Config.
+type node struct {
+	Config
+	public, admin *http.Server // nil until listening
+	leaving       atomic.Bool
+	serving       sync.WaitGroup // the goroutines in http.Server.Serve, which leave ends
+	failed        chan error     // one for each of them
+}
+
+func (n *node) listen() error {
+	public, err := net.Listen("tcp", n.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	var admin net.Listener
+	if n.AdminListen != "" {
+		if admin, err = net.Listen("tcp", n.AdminListen); err != nil {
+			public.Close()
+			return fmt.Errorf("listen for admin: %w", err)
+		}
+	}
+	n.public = n.serve(public, n.Handler)
+	var adminAddr net.Addr
+	if admin != nil {
+		n.admin = n.serve(admin, n.adminHandler())
+		adminAddr = admin.Addr()
+	}
+	if n.Listening != nil {
+		n.Listening(public.Addr(), adminAddr)
+	}
+	return nil
+}
+
+func (n *node) serve(l net.Listener, h http.Handler) *http.Server {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(n.Logger.Handler(), slog.LevelDebug),
+	}
+	n.serving.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			n.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+		}
+	})
+	return s
+}
+
+// leave ends everything that listen started, in an order in which nothing is missed
+// by what still runs.
+func (n *node) leave() error {
+	n.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), n.ShutdownTimeout)
+	defer cancel()
+
+	errs := make([]error, len(n.Hubs)+1)
+	var ending sync.WaitGroup
+	for i, h := range n.Hubs {
+		ending.Go(func() { errs[i] = h.Shutdown(ctx) })
+	}
+	if n.public != nil {
+		ending.Go(func() { errs[len(n.Hubs)] = stop(ctx, n.public) })
+	}
+	ending.Wait()
+	if n.Backplane != nil {
+		errs = append(errs, n.Backplane.Close())
+	}
+	if n.admin != nil {
+		errs = append(errs, stop(ctx, n.admin))
+	}
+	n.serving.Wait()
+	return errors.Join(errs...)
+}
+
+func stop(ctx context.Context, s *http.Server) error {
+	if err := s.Shutdown(ctx); err != nil {
+		s.Close()
+		return fmt.Errorf("finish requests: %w", err)
+	}
+	return nil
+}
