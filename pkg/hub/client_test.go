@@ -78,6 +78,14 @@ func dial(t testing.TB, address, user string) *client {
 	return &client{t: t, conn: conn}
 }
 
+func dialError(address string) error {
+	conn, _, err := websocket.DefaultDialer.Dial(address, nil)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
 // connect dials and shakes hands.
 func connect(t testing.TB, address, user string) *client {
 	t.Helper()

@@ -31,8 +31,16 @@ type Config struct {
 	Backplane backplane.Backplane
 	// Gatherer is what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
-	// ShutdownTimeout bounds the time from the end of Run's context to its return. The
-	// default is 10s.
+	// DrainDelay is how long a leaving node, which says at /readyz that it is not ready,
+	// still takes connections: load balancers need some time to notice. The default is
+	// not to wait.
+	DrainDelay time.Duration
+	// DrainDuration is the time over which a leaving node then spreads the closing of
+	// its connections, so that they do not all go to the other nodes at once. The default
+	// is to close them all at once.
+	DrainDuration time.Duration
+	// ShutdownTimeout bounds what is left to do then: the time in which clients and hub
+	// methods have to end by themselves. The default is 10s.
 	ShutdownTimeout time.Duration
 	// Listening, if not nil, is called once both addresses are listened on, with what
 	// they have become; admin is nil if there is none.
@@ -50,10 +58,12 @@ const (
 	maxHeaderBytes = 128 << 10 // a token that names a user of 16 KiB fits
 )
 
-// Run serves until ctx ends, and then leaves: it takes no more connections, tells the
-// clients to reconnect elsewhere, waits until they are gone or ShutdownTimeout is
-// over, and closes the backplane. It returns nil if that went well, and an error if it
-// could not listen, or had to cut what did not end in time.
+// Run serves until ctx ends, and then leaves: it is no longer ready, waits DrainDelay,
+// takes no more connections, tells the clients one after the other over DrainDuration
+// to reconnect elsewhere, waits until they are gone or ShutdownTimeout is over, and
+// closes the backplane. So it returns within the sum of the three after ctx has ended:
+// nil if that went well, and an error if it could not listen, or had to cut what did
+// not end in time.
 func Run(ctx context.Context, c Config) error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -67,7 +77,8 @@ func Run(ctx context.Context, c Config) error {
 	}
 	select {
 	case <-ctx.Done():
-		c.Logger.Info("leaving", "within", c.ShutdownTimeout)
+		c.Logger.Info("leaving", "within", c.DrainDelay+c.DrainDuration+c.ShutdownTimeout)
+		n.drain()
 		return n.leave()
 	case err := <-n.failed:
 		return errors.Join(err, n.leave())
@@ -121,6 +132,17 @@ func (n *node) serve(l net.Listener, h http.Handler) *http.Server {
 		}
 	})
 	return s
+}
+
+// drain empties the node of connections while the others fill.
+func (n *node) drain() {
+	n.leaving.Store(true)
+	time.Sleep(n.DrainDelay)
+	var draining sync.WaitGroup
+	for _, h := range n.Hubs {
+		draining.Go(func() { h.Drain(context.Background(), n.DrainDuration) })
+	}
+	draining.Wait()
 }
 
 // leave ends everything that listen started, in an order in which nothing is missed

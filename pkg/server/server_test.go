@@ -107,6 +107,8 @@ func TestAdmin(t *testing.T) {
 		{"/readyz", 200, "ok"},
 		{"/readyz?verbose", 200, "[+] serving: ok\n[-] backplane: deaf since noon\n"},
 		{"/metrics", 200, `heliograph_hub_connections{hub="emptyHub"} 0`},
+		{"/debug/pprof/", 200, "goroutine"},
+		{"/debug/pprof/goroutine?debug=1", 200, "goroutine profile:"},
 		{"/", 404, ""},
 	} {
 		status, body := n.get(n.admin, tt.path)
@@ -164,6 +166,30 @@ func TestLeavesInOrder(t *testing.T) {
 	}
 	if err := plane.Healthy(); err == nil {
 		t.Error("backplane is not closed")
+	}
+}
+
+// While load balancers have not noticed yet, a node that is leaving takes what they
+// send it.
+func TestDrainDelay(t *testing.T) {
+	plane := backplane.NewMemory()
+	h := newHub(t, plane, prometheus.NewRegistry())
+	n := start(t, Config{Handler: h, Hubs: []*hub.Hub{h}, Backplane: plane, DrainDelay: 2 * time.Second})
+	n.stop()
+	await.Until(t, "the node is not ready", func() error {
+		if status, _ := n.get(n.admin, "/readyz"); status != 503 {
+			return fmt.Errorf("got %d", status)
+		}
+		return nil
+	})
+	client, answer, err := websocket.DefaultDialer.Dial("ws://"+n.public+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	client.Close()
+	if err := <-n.ended; err != nil {
+		t.Error(err)
 	}
 }
 
