@@ -37,7 +37,7 @@ func (c *Caller) Abort() { c.c.end(closing{}) }
 
 // Clients selects whom to send to.
 func (c *Caller) Clients() CallerClients {
-	return CallerClients{Clients: c.c.hub.Clients(), c: c.c}
+	return CallerClients{clients: c.c.hub.Clients(), c: c.c}
 }
 
 // Groups adds connections to groups and removes them.

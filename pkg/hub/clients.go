@@ -66,11 +66,15 @@ func (c Clients) Users(identifiers ...string) ClientProxy {
 	return p
 }
 
-// CallerClients are the [Clients] as seen by one of them.
+// CallerClients are the [Clients] as seen by one of them: it has the methods of Clients,
+// and some that speak of the caller.
 type CallerClients struct {
-	Clients
+	clients
 	c *connection
 }
+
+// clients is embedded under this name so that the method Clients is not hidden.
+type clients = Clients
 
 // Caller selects the caller's connection.
 func (c CallerClients) Caller() ClientProxy { return c.Client(c.c.id) }

@@ -60,7 +60,9 @@ func TestRegistryAgainstSets(t *testing.T) {
 // channels counts the channels with members.
 func (r *registry) channels() (n int) {
 	for i := range r.shards {
+		r.shards[i].mu.RLock()
 		n += len(r.shards[i].members)
+		r.shards[i].mu.RUnlock()
 	}
 	return n
 }
