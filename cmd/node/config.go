@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
+)
+
+// config is all that a node can be told. Each setting is a flag, an environment
+// variable of the same name, or a key of the config file; the first of these that
+// has it wins.
+type config struct {
+	Config kong.ConfigFlag `placeholder:"FILE" env:"HELIOGRAPH_CONFIG" help:"YAML file with any of these settings, by their names without dashes in front."`
+
+	Listen      string `default:":8080" env:"HELIOGRAPH_LISTEN" help:"Address for clients."`
+	AdminListen string `default:"127.0.0.1:8081" env:"HELIOGRAPH_ADMIN_LISTEN" help:"Address for health and metrics. Empty: none."`
+
+	Redis string `placeholder:"URL" env:"HELIOGRAPH_REDIS" help:"Redis that connects the nodes, as redis:// or rediss://. Without it the node is alone."`
+
+	JWTSecret      string   `name:"jwt-secret" placeholder:"SECRET" env:"HELIOGRAPH_JWT_SECRET" help:"Secret of at least 32 bytes that clients' tokens are signed with (HS256)."`
+	AllowAnonymous bool     `env:"HELIOGRAPH_ALLOW_ANONYMOUS" help:"Take clients without a token too. They belong to no user."`
+	ClusterKey     []string `placeholder:"KEY" sep:"none" env:"HELIOGRAPH_CLUSTER_KEY" help:"Secret of at least 32 bytes that is the same on all nodes; repeat it to replace a key: the first signs, all are accepted. Without it, it is derived from the JWT secret."`
+
+	KeepAliveInterval         time.Duration `default:"15s" env:"HELIOGRAPH_KEEP_ALIVE_INTERVAL" help:"How often clients are pinged."`
+	ClientTimeoutInterval     time.Duration `default:"30s" env:"HELIOGRAPH_CLIENT_TIMEOUT_INTERVAL" help:"How long a client may be silent."`
+	HandshakeTimeout          time.Duration `default:"15s" env:"HELIOGRAPH_HANDSHAKE_TIMEOUT" help:"How long a client may take to send its handshake."`
+	MaximumReceiveMessageSize int           `default:"32768" placeholder:"BYTES" env:"HELIOGRAPH_MAXIMUM_RECEIVE_MESSAGE_SIZE" help:"Limit for a message from a client, in bytes. 0: none."`
+
+	DrainDelay      time.Duration `default:"5s" env:"HELIOGRAPH_DRAIN_DELAY" help:"How long a node that was told to end still takes connections while it says that it is not ready: the time that load balancers need to notice."`
+	DrainDuration   time.Duration `default:"20s" env:"HELIOGRAPH_DRAIN_DURATION" help:"The time over which its connections are then closed, one after the other."`
+	ShutdownTimeout time.Duration `default:"10s" env:"HELIOGRAPH_SHUTDOWN_TIMEOUT" help:"How long what is left may take to end after that."`
+
+	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" env:"HELIOGRAPH_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+	LogFormat string     `default:"text" enum:"text,json" env:"HELIOGRAPH_LOG_FORMAT" help:"Format of the log: text or json."`
+}
+
+// parse reads the settings. It does not return for --help.
+func parse(arguments []string, stdout io.Writer) (config, error) {
+	var c config
+	parser, err := kong.New(&c,
+		kong.Name("node"),
+		kong.Description("A node of a Heliograph cluster: serves SignalR clients at /chat."),
+		kong.Configuration(configFile),
+		kong.Writers(stdout, os.Stderr),
+	)
+	if err != nil {
+		return c, fmt.Errorf("describe settings: %w", err)
+	}
+	if _, err := parser.Parse(arguments); err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+func (c *config) check() error {
+	switch {
+	case c.JWTSecret == "" && !c.AllowAnonymous:
+		return errors.New("nobody could connect: set --jwt-secret, or --allow-anonymous, or both")
+	case c.Redis != "" && len(c.ClusterKey) == 0 && c.JWTSecret == "":
+		return errors.New("nodes that share a Redis need the same --cluster-key (or --jwt-secret, which it is derived from)")
+	}
+	return nil
+}
+
+// configFile reads a YAML file of settings. The environment goes before it, and a
+// name that is no setting is an error.
+func configFile(r io.Reader) (kong.Resolver, error) {
+	values := make(map[string]any)
+	if err := yaml.NewDecoder(r).Decode(&values); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read config file: %w", err)
+	}
+	return fileSettings(values), nil
+}
+
+type fileSettings map[string]any
+
+func (s fileSettings) Validate(app *kong.Application) error {
+	known := make(map[string]bool)
+	for _, f := range app.Flags {
+		known[f.Name] = true
+	}
+	for name := range s {
+		if !known[name] {
+			return fmt.Errorf("config file: there is no setting %q", name)
+		}
+	}
+	return nil
+}
+
+func (s fileSettings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
+	}
+	return s[flag.Name], nil
+}

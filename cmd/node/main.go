@@ -1,0 +1,164 @@
+// Command node is one node of a Heliograph cluster. It serves a chat hub to SignalR
+// clients at /chat, alone or with other nodes that share its Redis.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/heliograph/heliograph/pkg/auth"
+	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
+	"github.com/heliograph/heliograph/pkg/hub"
+	"github.com/heliograph/heliograph/pkg/server"
+	"github.com/heliograph/heliograph/pkg/transport"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal is not caught, and ends the process
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "node:", err)
+		os.Exit(1)
+	}
+}
+
+// run is main with its surroundings as arguments.
+func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) error {
+	c, err := parse(arguments, stdout)
+	if err != nil {
+		return err
+	}
+	logger := newLogger(c, stderr)
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	plane, err := newBackplane(c, logger, metrics)
+	if err != nil {
+		return err
+	}
+	chat, err := newHub(c, plane, logger, metrics)
+	if err != nil {
+		plane.Close()
+		return err
+	}
+	return server.Run(ctx, server.Config{
+		Listen:          c.Listen,
+		AdminListen:     c.AdminListen,
+		Handler:         routes(c, chat),
+		Hubs:            []*hub.Hub{chat},
+		Backplane:       plane,
+		Gatherer:        metrics,
+		DrainDelay:      c.DrainDelay,
+		DrainDuration:   c.DrainDuration,
+		ShutdownTimeout: c.ShutdownTimeout,
+		Logger:          logger,
+		Listening:       func(public, admin net.Addr) { welcome(stdout, c, public, admin) },
+	})
+}
+
+func newLogger(c config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func newBackplane(c config, logger *slog.Logger, metrics prometheus.Registerer) (backplane.Backplane, error) {
+	if c.Redis == "" {
+		return backplane.NewMemory(), nil
+	}
+	return redisplane.New(redisplane.Options{URL: c.Redis, Logger: logger, Registerer: metrics})
+}
+
+func newHub(c config, plane backplane.Backplane, logger *slog.Logger, metrics prometheus.Registerer) (*hub.Hub, error) {
+	options := []hub.Option{
+		hub.WithName("chat"),
+		hub.WithBackplane(plane),
+		hub.WithLogger(logger),
+		hub.WithMetrics(metrics),
+		hub.WithKeepAliveInterval(c.KeepAliveInterval),
+		hub.WithClientTimeoutInterval(c.ClientTimeoutInterval),
+		hub.WithHandshakeTimeout(c.HandshakeTimeout),
+		hub.WithMaximumReceiveMessageSize(c.MaximumReceiveMessageSize),
+	}
+	if c.JWTSecret != "" {
+		tokens, err := auth.HS256([]byte(c.JWTSecret))
+		if err != nil {
+			return nil, fmt.Errorf("--jwt-secret: %w", err)
+		}
+		options = append(options, hub.WithAuthenticator(tokens))
+	}
+	if keys := clusterKeys(c); len(keys) > 0 {
+		options = append(options, hub.WithClusterKeys(keys...))
+	}
+	return hub.New(chat{}, options...)
+}
+
+// clusterKeys are the ones given, or else one that all nodes with the same JWT secret
+// arrive at.
+func clusterKeys(c config) [][]byte {
+	var keys [][]byte
+	for _, k := range c.ClusterKey {
+		keys = append(keys, []byte(k))
+	}
+	if len(keys) == 0 && c.JWTSecret != "" {
+		keys = append(keys, transport.DeriveKey([]byte(c.JWTSecret)))
+	}
+	return keys
+}
+
+func routes(c config, h *hub.Hub) http.Handler {
+	var options []transport.EndpointOption
+	if !c.AllowAnonymous {
+		options = append(options, transport.RequireAuthenticated())
+	}
+	endpoint := h.Endpoint(options...)
+	mux := http.NewServeMux()
+	mux.Handle("/chat", endpoint)
+	mux.Handle("/chat/", endpoint)
+	return mux
+}
+
+// welcome tells where the node is and what to try.
+func welcome(w io.Writer, c config, public, admin net.Addr) {
+	at := "http://" + reachable(public)
+	fmt.Fprintf(w, "listening on %s\n\nThe chat hub is at %s/chat. Try:\n  curl -X POST '%s/chat/negotiate?negotiateVersion=1'\n", at, at, at)
+	if admin != nil {
+		fmt.Fprintf(w, "  curl 'http://%s/readyz?verbose'\n", reachable(admin))
+	}
+	fmt.Fprintf(w, `or, with npm install @microsoft/signalr, in a file try.mjs:
+  import { HubConnectionBuilder } from "@microsoft/signalr";
+  const c = new HubConnectionBuilder().withUrl("%s/chat").build();
+  c.on("Send", console.log);
+  await c.start();
+  await c.invoke("AddToGroup", "lobby");
+  await c.invoke("SendToGroup", "lobby", "hello");
+`, at)
+	if c.Redis == "" {
+		fmt.Fprintln(w, "This node is alone; nodes with the same --redis and --jwt-secret are one cluster.")
+	}
+}
+
+// reachable turns the address of a listener on all interfaces into one to connect to.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
