@@ -1,0 +1,39 @@
+# Tool versions are pinned here, and nowhere else.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+FUZZTIME ?= 60s
+BENCHTIME ?= 1s
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-deps soak lint bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## run a node by itself on localhost (no Redis needed)
+	go run ./cmd/node --listen localhost:8080 --allow-anonymous --drain-delay 0s --drain-duration 0s
+
+build: ## build the node into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/node ./cmd/node
+
+test: test-deps ## install what the tests need, or say what is missing; then run all tests
+	go vet ./... ./test/...
+	go test -race -timeout 15m ./... ./test/...
+
+test-deps:
+	@scripts/test-deps
+
+soak: test-deps ## the tests' full rounds, fuzzing, and the mutations (about half an hour)
+	HELIOGRAPH_SOAK=1 go test -race -count=1 -timeout 60m ./... ./test/...
+	scripts/fuzz $(FUZZTIME)
+	go run ./test/mutations
+
+lint: ## formatting, vet, staticcheck, known vulnerabilities
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./... ./test/...
+	go run $(STATICCHECK) ./... ./test/...
+	go run $(GOVULNCHECK) ./... || echo "govulncheck: see above; without its database it cannot say anything"
+
+bench: ## benchmarks, with allocations
+	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./pkg/...
