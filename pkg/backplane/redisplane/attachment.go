@@ -1,0 +1,156 @@
+package redisplane
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+// An attachment is one hub's use of a [Plane].
+type attachment struct {
+	plane    *Plane
+	prefix   string
+	receiver backplane.Receiver
+	detached chan struct{} // closed by Detach
+	once     sync.Once     // of Detach
+
+	released bool // guarded by the subscriber's mu: holds nothing, and may not
+}
+
+// Publish implements [backplane.Attachment].
+func (a *attachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
+	err := notSent(backplane.ErrClosed)
+	if !a.isDetached() {
+		err = a.plane.lane.publish(ctx, body, a.prefix, channels)
+	}
+	a.plane.metrics.publishError(err)
+	return err
+}
+
+// Subscribe implements [backplane.Attachment].
+func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.Context) error {
+	names := a.names(channels)
+	a.plane.subscriber.hold(a, names)
+	return func(ctx context.Context) error {
+		err := a.plane.subscriber.wait(ctx, names, a.detached)
+		if a.isDetached() {
+			err = backplane.ErrClosed
+		}
+		if err != nil {
+			return fmt.Errorf("wait for subscription: %w", err)
+		}
+		return nil
+	}
+}
+
+// Unsubscribe implements [backplane.Attachment].
+func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
+	a.plane.subscriber.release(a, a.names(channels))
+}
+
+// Detach implements [backplane.Attachment].
+func (a *attachment) Detach() {
+	a.once.Do(func() {
+		close(a.detached)
+		a.plane.attachments.remove(a)
+		a.plane.subscriber.releaseAll(a)
+	})
+}
+
+func (a *attachment) isDetached() bool {
+	select {
+	case <-a.detached:
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *attachment) names(channels []backplane.Channel) []string {
+	names := make([]string, len(channels))
+	for i, ch := range channels {
+		names[i] = a.prefix + string(ch)
+	}
+	return names
+}
+
+// attachments are those of a plane, by prefix. The receive loop looks them up without a
+// lock.
+type attachments struct {
+	byPrefix atomic.Pointer[map[string]*attachment] // read-only; nil: none
+
+	mu     sync.Mutex // guards replacing byPrefix, and closed
+	closed bool
+}
+
+func (s *attachments) find(prefix string) *attachment {
+	if m := s.byPrefix.Load(); m != nil {
+		return (*m)[prefix]
+	}
+	return nil
+}
+
+func (s *attachments) add(a *attachment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return backplane.ErrClosed
+	}
+	if s.find(a.prefix) != nil {
+		return fmt.Errorf("prefix %q is attached already", a.prefix)
+	}
+	s.replace(func(m map[string]*attachment) { m[a.prefix] = a })
+	return nil
+}
+
+func (s *attachments) remove(a *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.find(a.prefix) == a {
+		s.replace(func(m map[string]*attachment) { delete(m, a.prefix) })
+	}
+}
+
+// close lets no more be added, and returns those there are.
+func (s *attachments) close() []*attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	var all []*attachment
+	if m := s.byPrefix.Load(); m != nil {
+		for _, a := range *m {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// replace changes a copy; mu is held.
+func (s *attachments) replace(change func(map[string]*attachment)) {
+	m := make(map[string]*attachment)
+	if old := s.byPrefix.Load(); old != nil {
+		maps.Copy(m, *old)
+	}
+	change(m)
+	s.byPrefix.Store(&m)
+}
+
+// prefixOf returns the prefix (see [backplane.CheckPrefix]) that the channel begins
+// with, if it does. A channel of a hub without a prefix has a colon before any slash, or
+// no slash.
+func prefixOf(channel string) string {
+	for i := range len(channel) {
+		switch c := channel[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		case c == '/' && i > 0:
+			return channel[:i+1]
+		default:
+			return ""
+		}
+	}
+	return ""
+}

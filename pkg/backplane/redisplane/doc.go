@@ -1,0 +1,2 @@
+// Package redisplane connects the nodes of a cluster through Redis pub/sub.
+package redisplane

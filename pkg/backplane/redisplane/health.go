@@ -1,0 +1,121 @@
+package redisplane
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+var errNotYet = errors.New("not connected yet")
+
+// health is whether the node hears, and the record of its gaps. A gap lasts from the
+// first doubt, a probe that was not heard in time or the loss of the connection, until
+// all is subscribed again and a probe has been heard. The time before a node hears for
+// the first time is none.
+type health struct {
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	err    error     // why the node does not hear; nil: it does
+	since  time.Time // of err
+	doubt  time.Time // of the first probe that was not heard, if that is so now
+	heard  bool      // ever
+	count  int       // gaps
+	closed time.Duration
+}
+
+func newHealth(logger *slog.Logger) *health {
+	return &health{logger: logger, err: errNotYet, since: time.Now()}
+}
+
+// check returns nil while the node hears, and otherwise since when and why not.
+func (h *health) check() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
+		return nil
+	}
+	return fmt.Errorf("does not hear the cluster since %s: %w", h.since.Format(time.RFC3339), h.err)
+}
+
+// gaps returns how many gaps there were and how long they lasted, the present one
+// included.
+func (h *health) gaps() (int, time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	total := h.closed
+	if h.heard && h.err != nil {
+		total += time.Since(h.since)
+	}
+	return h.count, total
+}
+
+// doubts notes that the probe sent at the time has not been heard.
+func (h *health) doubts(sent time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.doubt.IsZero() {
+		h.doubt = sent
+	}
+}
+
+// trusts takes doubts back.
+func (h *health) trusts() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.doubt = time.Time{}
+}
+
+// lost notes that the node does not hear, and the latest reason.
+func (h *health) lost(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		h.logger.Debug("still deaf to the cluster", "error", err)
+		if errors.Is(h.err, errNotYet) {
+			h.logger.Warn("cannot connect to redis", "error", err)
+		}
+		h.err = err
+		return
+	}
+	h.err, h.since = err, time.Now()
+	if !h.doubt.IsZero() {
+		h.since = h.doubt
+	}
+	h.count++
+	h.logger.Warn("deaf to the cluster", "since", h.since, "error", err)
+}
+
+// hears notes that all is subscribed and the node hears.
+func (h *health) hears() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.doubt = time.Time{}
+	if h.err == nil {
+		return
+	}
+	gap := time.Since(h.since)
+	h.err = nil
+	if !h.heard {
+		h.heard = true
+		h.logger.Info("hears the cluster")
+		return
+	}
+	h.closed += gap
+	h.logger.Info("hears the cluster again", "gap", gap)
+}
+
+// close makes ErrClosed the last word.
+func (h *health) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.heard && h.err != nil {
+		h.closed += time.Since(h.since)
+	}
+	h.heard = false
+	h.err, h.since = backplane.ErrClosed, time.Now()
+}

@@ -1,0 +1,382 @@
+package redisplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+const (
+	// maxPipelineMessages and maxPipelineBytes bound one pipeline, so that a deadline
+	// for it means something; one message alone always fits.
+	maxPipelineMessages = 512
+	maxPipelineBytes    = 1 << 20
+	// messageOverhead is what a message costs beyond its channel and its body.
+	messageOverhead = 128
+	// redialPause is how long publishing fails at once after a failure to connect, on
+	// average.
+	redialPause = 100 * time.Millisecond
+	// closePause is how long what is in flight may take when the lane closes.
+	closePause = time.Second
+)
+
+var errQueueFull = errors.New("too much is waiting to be published")
+
+// A lane publishes. Whatever is waiting becomes one pipeline; while that is in flight,
+// more may wait, and it never waits to fill one. It numbers envelopes in the order in
+// which it sends them, over one connection at a time.
+//
+// Nothing is sent twice. What Redis has taken, refused or never seen is told apart from
+// what it may have taken.
+type lane struct {
+	publisher   string
+	incarnation uint64
+	redis       *redis.Options
+	timeout     time.Duration
+	maxBytes    int
+	maxMessages int
+	metrics     *metrics
+
+	renewing atomic.Bool   // see renew
+	wake     chan struct{} // of capacity 1: the queue has something, or the lane is closed
+	ended    chan struct{} // closed when run has ended
+
+	mu       sync.Mutex // never held while something is sent
+	queue    requests
+	bytes    int // in queue
+	messages int // in queue
+	closed   bool
+	hurried  bool  // no link may last
+	link     *link // set by run alone, which needs no lock to read it; nil while there is none
+
+	// run's alone:
+
+	sequence     uint64
+	publications []*publication // as many as the largest pipeline so far had, used again and again
+	buffer       []byte         // of the envelopes of one pipeline
+	dialError    error          // of the last attempt to connect
+	dialAgain    time.Time
+}
+
+func newLane(o Options, r *redis.Options, publisher string, incarnation uint64, m *metrics) *lane {
+	return &lane{
+		publisher:   publisher,
+		incarnation: incarnation,
+		redis:       r,
+		timeout:     o.PublishTimeout,
+		maxBytes:    o.MaxQueuedBytes,
+		maxMessages: o.MaxQueuedMessages,
+		metrics:     m,
+		wake:        make(chan struct{}, 1),
+		ended:       make(chan struct{}),
+	}
+}
+
+// publish publishes body on each of the channels, and returns what the contract says.
+func (l *lane) publish(ctx context.Context, body []byte, prefix string, channels []backplane.Channel) error {
+	if err := ctx.Err(); err != nil {
+		return notSent(err)
+	}
+	if len(channels) == 0 {
+		return nil
+	}
+	r := newRequest(body, prefix, channels)
+	if err := l.enqueue(r, false); err != nil {
+		r.recycle()
+		return notSent(err)
+	}
+	select {
+	case <-r.done:
+		err := r.result()
+		r.recycle()
+		return err
+	case <-ctx.Done():
+		return l.abandon(r, ctx.Err())
+	}
+}
+
+// probe publishes body on one channel before everything else, whatever waits. Nobody
+// waits for it: its outcome comes on the request's done.
+func (l *lane) probe(body []byte, channel string) (*request, error) {
+	r := newRequest(body, "", []backplane.Channel{backplane.Channel(channel)})
+	if err := l.enqueue(r, true); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// renew makes the lane connect anew before it sends the next time.
+func (l *lane) renew() { l.renewing.Store(true) }
+
+func (l *lane) enqueue(r *request, first bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return backplane.ErrClosed
+	case first:
+		l.queue.pushFront(r)
+	case l.messages > 0 && (l.bytes+r.bytes() > l.maxBytes || l.messages+r.messages() > l.maxMessages):
+		return fmt.Errorf("%w: %d messages, %d bytes", errQueueFull, l.messages, l.bytes)
+	default:
+		l.queue.pushBack(r)
+	}
+	l.bytes += r.bytes()
+	l.messages += r.messages()
+	l.signal()
+	return nil
+}
+
+// abandon takes what still waits of the request out of the queue, since its publisher
+// has reason to wait no longer, and returns what can be said of the rest. The request is
+// not used again: the lane may know it for longer.
+func (l *lane) abandon(r *request, reason error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove(r)
+	r.dropRest(reason)
+	if r.inFlight > 0 {
+		return unknown(reason)
+	}
+	return r.result()
+}
+
+// remove takes the request out of the queue, if it is there; mu is held.
+func (l *lane) remove(r *request) {
+	if l.queue.remove(r) {
+		l.bytes -= r.bytes()
+		l.messages -= r.messages()
+	}
+}
+
+func (l *lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close fails what waits, lets what is in flight come to its end for a moment, and
+// returns when run has.
+func (l *lane) close() {
+	l.mu.Lock()
+	l.closed = true
+	for r := l.queue.first; r != nil; r = l.queue.first {
+		l.remove(r)
+		r.dropRest(backplane.ErrClosed)
+		r.finishIfSettled()
+	}
+	l.mu.Unlock()
+	l.signal()
+	hurry := time.AfterFunc(closePause, l.hurry)
+	defer hurry.Stop()
+	<-l.ended
+}
+
+// hurry ends what is in flight when the lane closes.
+func (l *lane) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hurried = true
+	if l.link != nil {
+		l.link.cut(backplane.ErrClosed)
+	}
+}
+
+// run sends until the lane is closed.
+func (l *lane) run() {
+	defer close(l.ended)
+	defer l.disconnect()
+	for range l.wake {
+		for {
+			batch, open := l.take()
+			if !open {
+				return
+			}
+			if len(batch) == 0 {
+				break
+			}
+			l.send(batch)
+			l.settle(batch)
+		}
+	}
+}
+
+// take takes the next pipeline out of the queue: it numbers the messages and copies
+// them, so that their publishers may do with them what they like. It returns false if
+// the lane is closed.
+func (l *lane) take() ([]*publication, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cap(l.buffer) > 4*maxPipelineBytes {
+		l.buffer = nil
+	}
+	l.buffer = l.buffer[:0]
+	n := 0
+	for r := l.queue.first; r != nil; r = l.queue.first {
+		bytes, messages := r.bytes(), r.messages()
+		for n < maxPipelineMessages && (n == 0 || len(l.buffer)+len(r.body) <= maxPipelineBytes) && r.messages() > 0 {
+			l.sequence++
+			begin := len(l.buffer)
+			l.buffer = backplane.AppendEnvelope(l.buffer, backplane.Envelope{
+				Publisher:   l.publisher,
+				Incarnation: l.incarnation,
+				Sequence:    l.sequence,
+				Body:        r.body,
+			})
+			l.publication(n).set(r, l.buffer[begin:])
+			r.next++
+			r.inFlight++
+			n++
+		}
+		l.bytes -= bytes - r.bytes()
+		l.messages -= messages - r.messages()
+		if r.messages() > 0 {
+			break
+		}
+		l.queue.remove(r)
+	}
+	return l.publications[:n], !l.closed || n > 0
+}
+
+func (l *lane) publication(i int) *publication {
+	if i == len(l.publications) {
+		l.publications = append(l.publications, newPublication())
+	}
+	return l.publications[i]
+}
+
+// send sends the pipeline and leaves the outcome in its commands.
+func (l *lane) send(batch []*publication) {
+	if l.renewing.Swap(false) {
+		l.disconnect()
+	}
+	link, err := l.connect()
+	if err != nil {
+		for _, p := range batch {
+			p.command.SetErr(err)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	pipeline := link.client.Pipeline()
+	for _, p := range batch {
+		pipeline.Process(ctx, p.command)
+	}
+	l.metrics.pipelines.Inc()
+	pipeline.Exec(ctx)
+
+	for _, p := range batch {
+		err := p.command.Err()
+		if err == nil || refused(err) && p.written {
+			continue
+		}
+		l.disconnect()
+		if !batch[0].written {
+			l.dialError = link.cause(err)
+			l.dialAgain = time.Now().Add(redialPause/2 + rand.N(redialPause))
+		}
+		return
+	}
+}
+
+// connect returns the link to send on.
+func (l *lane) connect() (*link, error) {
+	if l.link != nil {
+		return l.link, nil
+	}
+	if time.Now().Before(l.dialAgain) {
+		return nil, l.dialError
+	}
+	link := newLink(l.redis, true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hurried {
+		link.cut(backplane.ErrClosed)
+	}
+	l.link = link
+	return link, nil
+}
+
+func (l *lane) disconnect() {
+	if l.link == nil {
+		return
+	}
+	l.link.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.link = nil
+}
+
+// settle tells the publishers of the pipeline what became of it.
+func (l *lane) settle(batch []*publication) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range batch {
+		r := p.request
+		p.request = nil
+		r.inFlight--
+		switch err := p.command.Err(); {
+		case err == nil:
+			r.carried++
+			l.metrics.published.Inc()
+		case !p.written || refused(err):
+			r.err = err
+		default:
+			r.unsure++
+			r.err = err
+		}
+		r.finishIfSettled()
+	}
+}
+
+// refused reports whether err is Redis' reply to a command.
+func refused(err error) bool {
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
+}
+
+func notSent(err error) error {
+	return fmt.Errorf("publish: %w: %w", backplane.ErrNotSent, err)
+}
+
+func unknown(err error) error {
+	return fmt.Errorf("publish: %w: %w", backplane.ErrUnknown, err)
+}
+
+// A publication is one PUBLISH of a pipeline.
+type publication struct {
+	request  *request
+	channel  string
+	envelope []byte
+	written  bool // to the library's buffer for the socket, so it may have gone out
+	command  *redis.IntCmd
+}
+
+func newPublication() *publication {
+	p := new(publication)
+	p.command = redis.NewIntCmd(context.Background(), "publish", &p.channel, p)
+	return p
+}
+
+func (p *publication) set(r *request, envelope []byte) {
+	p.request, p.envelope, p.written = r, envelope, false
+	p.channel = r.prefix + string(r.channels[r.next])
+	p.command.SetErr(nil)
+}
+
+// MarshalBinary is how the library gets the envelope when it writes the command: until
+// then, nothing of it has been sent.
+func (p *publication) MarshalBinary() ([]byte, error) {
+	p.written = true
+	return p.envelope, nil
+}

@@ -1,0 +1,146 @@
+package redisplane
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Options are the settings of a [Plane]. Only URL is required; a zero value means the
+// default.
+type Options struct {
+	// URL says which Redis connects the nodes:
+	//
+	//	redis://user:password@host:port/database
+	//
+	// or rediss:// for TLS. User, password, port (6379) and database (0) may be left
+	// out; the database is of no consequence to channels. Of parameters there are
+	// client_name, and for TLS skip_verify=true, which accepts any certificate.
+	URL string
+
+	// Logger gets what an operator should know: that the connection was lost, and is
+	// back. The default is [slog.Default]. What the Redis client library itself has to
+	// say goes to the Logger of the first Plane in the process, at debug level; the
+	// library knows one logger per process.
+	Logger *slog.Logger
+
+	// Registerer gets the metrics, all named heliograph_backplane_…, until Close. The
+	// default is none.
+	Registerer prometheus.Registerer
+
+	// DialTimeout bounds the time in which a connection to Redis must be made and
+	// greeted. The default is 5s.
+	DialTimeout time.Duration
+
+	// PublishTimeout bounds the time in which Redis must have answered what was sent
+	// to it at once. The default is 5s. A Publish call may have to wait for the
+	// messages sent before its own as well.
+	PublishTimeout time.Duration
+
+	// SubscribeTimeout bounds how long is waited for a subscription to be in force.
+	// The default is 5s.
+	SubscribeTimeout time.Duration
+
+	// ProbeInterval is how often the node publishes to itself to prove that it hears.
+	// The default is 3s. A node that has heard nothing for two to three intervals
+	// takes itself for deaf and connects anew.
+	ProbeInterval time.Duration
+
+	// MaxQueuedBytes and MaxQueuedMessages bound what waits to be published. Beyond
+	// them Publish fails at once; a message alone in the queue always fits. The
+	// defaults are 16 MiB and 65536.
+	MaxQueuedBytes    int
+	MaxQueuedMessages int
+}
+
+// withDefaults returns the options with defaults in place of zeros.
+func (o Options) withDefaults() (Options, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	for _, d := range []struct {
+		name    string
+		value   *time.Duration
+		initial time.Duration
+	}{
+		{"DialTimeout", &o.DialTimeout, 5 * time.Second},
+		{"PublishTimeout", &o.PublishTimeout, 5 * time.Second},
+		{"SubscribeTimeout", &o.SubscribeTimeout, 5 * time.Second},
+		{"ProbeInterval", &o.ProbeInterval, 3 * time.Second},
+	} {
+		switch {
+		case *d.value < 0:
+			return o, fmt.Errorf("%s is negative: %v", d.name, *d.value)
+		case *d.value == 0:
+			*d.value = d.initial
+		}
+	}
+	if o.MaxQueuedBytes < 0 || o.MaxQueuedMessages < 0 {
+		return o, fmt.Errorf("bounds of the queue are negative: %d bytes, %d messages", o.MaxQueuedBytes, o.MaxQueuedMessages)
+	}
+	if o.MaxQueuedBytes == 0 {
+		o.MaxQueuedBytes = 16 << 20
+	}
+	if o.MaxQueuedMessages == 0 {
+		o.MaxQueuedMessages = 65536
+	}
+	return o, nil
+}
+
+// urlParameters are those that mean something here. Retries above all do not: nothing
+// is ever published twice.
+var urlParameters = []string{"client_name", "skip_verify"}
+
+// clientOptions returns what every client of the Redis library is made with. Errors do
+// not quote the URL, which may hold a password.
+func (o Options) clientOptions() (*redis.Options, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		return nil, errors.New("malformed (in user and password, characters such as / ? # @ % must be percent-encoded)")
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+	case "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
+		return nil, fmt.Errorf("%s is not supported yet: use redis:// or rediss:// with the address of one Redis", u.Scheme)
+	default:
+		return nil, fmt.Errorf("scheme %q is not redis or rediss", u.Scheme)
+	}
+	for name := range u.Query() {
+		if !slices.Contains(urlParameters, name) {
+			return nil, fmt.Errorf("parameter %q is none of %s", name, strings.Join(urlParameters, ", "))
+		}
+	}
+	c, err := redis.ParseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+
+	// Publishing again what may have been published doubles it.
+	c.MaxRetries = -1
+	// Without this, a context's deadline is not one for the socket.
+	c.ContextTimeoutEnabled = true
+	c.DialTimeout = o.DialTimeout
+	c.DialerRetries = 1
+	c.ReadTimeout = o.PublishTimeout
+	c.WriteTimeout = o.PublishTimeout
+	// Version 3 of the protocol would let notices of other kinds come between replies;
+	// channels need none of it.
+	c.Protocol = 2
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c.DisableIdentity = true
+	// A client has one socket at a time (see link). With a pool of one, the first
+	// failure to connect would set off a goroutine that goes on trying.
+	c.PoolSize = 2
+	c.PipelinePoolSize = -1
+	c.ReadBufferSize = 64 << 10
+	c.WriteBufferSize = 64 << 10
+	return c, nil
+}

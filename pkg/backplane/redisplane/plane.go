@@ -1,0 +1,124 @@
+package redisplane
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+// A Plane is one node's access to a cluster whose nodes share a Redis. It implements
+// [backplane.Backplane].
+type Plane struct {
+	id          string
+	registerer  prometheus.Registerer // nil: none
+	registered  []prometheus.Collector
+	metrics     *metrics
+	health      *health
+	lane        *lane
+	subscriber  *subscriber
+	prober      *prober
+	attachments attachments
+
+	window backplane.Window // the receive loop's alone
+
+	stop context.CancelFunc // ends the subscriber and the prober
+	wg   sync.WaitGroup     // all goroutines
+	once sync.Once          // of Close
+}
+
+var _ backplane.Backplane = (*Plane)(nil)
+
+// New returns a Plane, which connects in the background, now and whenever the
+// connection is lost: that Redis cannot be reached is no error. An option that is not
+// valid is one. Close it when it is no longer used.
+func New(options Options) (*Plane, error) {
+	o, err := options.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("redis backplane: %w", err)
+	}
+	r, err := o.clientOptions()
+	if err != nil {
+		return nil, fmt.Errorf("redis backplane: URL: %w", err)
+	}
+	logLibrary(o.Logger)
+
+	id := uuid.NewString()
+	p := &Plane{id: id, registerer: o.Registerer, metrics: newMetrics(), health: newHealth(o.Logger)}
+	p.lane = newLane(o, r, id, uint64(time.Now().UnixNano()), p.metrics)
+	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
+	p.prober = newProber(o, p.lane, p.subscriber, p.health)
+	p.subscriber.deliver = p.arrive
+	p.subscriber.connected = p.prober.probe
+	if err := p.register(); err != nil {
+		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
+	}
+
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.wg.Go(p.lane.run)
+	p.wg.Go(func() { p.subscriber.run(ctx) })
+	p.wg.Go(func() { p.prober.run(ctx) })
+	return p, nil
+}
+
+// NodeID implements [backplane.Backplane].
+func (p *Plane) NodeID() string { return p.id }
+
+// Healthy implements [backplane.Backplane]. A node hears when all that it holds is
+// subscribed and its own probe has come back over that connection.
+func (p *Plane) Healthy() error { return p.health.check() }
+
+// Attach implements [backplane.Backplane].
+func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachment, error) {
+	if err := backplane.CheckPrefix(prefix); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	a := &attachment{plane: p, prefix: prefix, receiver: r, detached: make(chan struct{})}
+	if err := p.attachments.add(a); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	a.Subscribe(backplane.All)
+	return a, nil
+}
+
+// Close implements [backplane.Backplane]. What waits to be published is not sent; what
+// is in flight is given a second.
+func (p *Plane) Close() error {
+	p.once.Do(func() {
+		for _, a := range p.attachments.close() {
+			a.Detach()
+		}
+		p.lane.close()
+		p.stop()
+		p.wg.Wait()
+		p.health.close()
+		p.unregister()
+	})
+	return nil
+}
+
+func (p *Plane) register() error {
+	if p.registerer == nil {
+		return nil
+	}
+	for _, c := range p.collectors() {
+		if err := p.registerer.Register(c); err != nil {
+			p.unregister()
+			return err
+		}
+		p.registered = append(p.registered, c)
+	}
+	return nil
+}
+
+func (p *Plane) unregister() {
+	for _, c := range p.registered {
+		p.registerer.Unregister(c)
+	}
+}

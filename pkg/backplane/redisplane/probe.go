@@ -1,0 +1,156 @@
+package redisplane
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxMissed is how many intervals may pass without a probe being heard.
+	maxMissed = 2
+	// maxMissedBusy is the same while other messages arrive: the node may be behind
+	// with reading, and would lose what it has not read by connecting anew.
+	maxMissedBusy = 10
+)
+
+// A prober lets the node prove that it hears: every interval it publishes a probe to
+// the node's own channel, on the way that all messages take, and looks whether it
+// came. If not, it has both connections made anew, since nothing else tells a silent
+// one from a dead one, or from one to a Redis that no one else uses any more.
+type prober struct {
+	lane       *lane
+	subscriber *subscriber
+	health     *health
+	metrics    *metrics
+	interval   time.Duration
+
+	now   chan struct{} // of capacity 1: probe at once
+	heard atomic.Uint64 // number of the last probe heard
+	sent  atomic.Int64  // when the last probe was sent, in nanoseconds of Unix time
+
+	// run's alone:
+
+	number   uint64   // of the last probe sent
+	request  *request // of the last probe sent; nil once its outcome is known
+	link     *link    // the subscriber's connection that missed is about
+	answered uint64   // heard, at the last look
+	arrivals uint64   // the subscriber's, at the last look
+	missed   int      // intervals in which no probe was heard
+	refusal  error    // of the last probe, if Redis refused it
+}
+
+func newProber(o Options, l *lane, s *subscriber, h *health) *prober {
+	return &prober{
+		lane:       l,
+		subscriber: s,
+		health:     h,
+		metrics:    l.metrics,
+		interval:   o.ProbeInterval,
+		now:        make(chan struct{}, 1),
+	}
+}
+
+var errDeaf = errors.New("the node's own probe was not heard")
+
+var probePrefix = []byte("probe ")
+
+// isProbe returns the number of a probe with this body.
+func isProbe(body []byte) (uint64, bool) {
+	number, ok := bytes.CutPrefix(body, probePrefix)
+	if !ok || len(number) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(number), true
+}
+
+// hear takes in a probe of this node; the receive loop calls it.
+func (p *prober) hear(number uint64) {
+	if number > p.heard.Load() {
+		p.heard.Store(number)
+		p.metrics.probe.Observe(time.Since(time.Unix(0, p.sent.Load())).Seconds())
+	}
+}
+
+// probe makes run send a probe at once.
+func (p *prober) probe() {
+	select {
+	case p.now <- struct{}{}:
+	default:
+	}
+}
+
+// run probes until ctx ends.
+func (p *prober) run(ctx context.Context) {
+	ticker := time.NewTicker(p.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.now:
+		case <-ticker.C:
+			p.look()
+		}
+		p.send()
+	}
+}
+
+// look judges the interval that has passed.
+func (p *prober) look() {
+	link, answered, arrivals := p.subscriber.current.Load(), p.heard.Load(), p.subscriber.arrivals.Load()
+	missed := answered == p.answered
+	busy := arrivals != p.arrivals
+	begun := link != p.link
+	p.link, p.answered, p.arrivals = link, answered, arrivals
+	if link == nil || begun || !missed {
+		p.missed = 0
+		p.health.trusts()
+		return
+	}
+	p.missed++
+	p.health.doubts(time.Unix(0, p.sent.Load()))
+	p.outcome()
+	switch {
+	case p.missed < maxMissed:
+	case p.refusal != nil:
+		p.health.lost(fmt.Errorf("redis refuses the node's own probe: %w", p.refusal))
+	case busy && p.missed < maxMissedBusy:
+	default:
+		p.missed = 0
+		p.lane.renew()
+		p.subscriber.cut(errDeaf)
+	}
+}
+
+// send sends the next probe, unless the last one still waits or is in flight.
+func (p *prober) send() {
+	if p.subscriber.current.Load() == nil || !p.outcome() {
+		return
+	}
+	p.number++
+	p.sent.Store(time.Now().UnixNano())
+	p.request, _ = p.lane.probe(binary.BigEndian.AppendUint64(bytes.Clone(probePrefix), p.number), p.subscriber.node)
+}
+
+// outcome reports whether the outcome of the last probe sent is known.
+func (p *prober) outcome() bool {
+	if p.request == nil {
+		return true
+	}
+	select {
+	case <-p.request.done:
+		p.refusal = nil
+		if err := p.request.err; err != nil && refused(err) {
+			p.refusal = err
+		}
+		p.request = nil
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,303 @@
+package redisplane
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+// A subscriber keeps this node subscribed to what it holds, and hands on what arrives.
+// It has one connection at a time, for receiving and for the commands that subscribe
+// and unsubscribe. Any error ends a connection; the subscriber then makes the next one,
+// for as long as it runs.
+type subscriber struct {
+	redis     *redis.Options
+	node      string        // the channel that is subscribed first on each connection
+	timeout   time.Duration // for waiting
+	metrics   *metrics
+	health    *health
+	deliver   func(channel, payload string) // run calls it, one call at a time
+	connected func()                        // run calls it when node is subscribed on a new connection
+
+	wake     chan struct{} // of capacity 1: the table may have commands
+	current  atomic.Pointer[link]
+	arrivals atomic.Uint64 // messages received; the probe looks whether it grows
+
+	mu      sync.Mutex // never held across I/O
+	table   *subscriptions
+	proven  bool // a probe was heard on the present connection
+	hearing bool // and all that was held when it began is in force
+}
+
+func newSubscriber(o Options, r *redis.Options, node string, m *metrics, h *health) *subscriber {
+	s := &subscriber{
+		redis:   r,
+		node:    node,
+		timeout: o.SubscribeTimeout,
+		metrics: m,
+		health:  h,
+		wake:    make(chan struct{}, 1),
+		table:   newSubscriptions(),
+	}
+	s.table.hold(node)
+	return s
+}
+
+// hold counts one more holder of each channel, unless the attachment holds nothing any
+// more. It does not block.
+func (s *subscriber) hold(a *attachment, channels []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.released {
+		return
+	}
+	for _, channel := range channels {
+		s.table.hold(channel)
+	}
+	s.signal()
+}
+
+// release counts one holder less of each channel. It does not block.
+func (s *subscriber) release(a *attachment, channels []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.released {
+		return
+	}
+	for _, channel := range channels {
+		s.table.release(channel)
+	}
+	s.signal()
+}
+
+// releaseAll gives up all that the attachment holds, for good: the channels of its
+// prefix, where the subscriber itself holds one.
+func (s *subscriber) releaseAll(a *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.released = true
+	s.table.releaseAll(
+		func(channel string) bool { return prefixOf(channel) == a.prefix },
+		func(channel string) bool { return channel == s.node },
+	)
+	s.signal()
+}
+
+// wait returns nil once the subscriptions of all these channels are in force.
+func (s *subscriber) wait(ctx context.Context, channels []string, detached <-chan struct{}) error {
+	start := time.Now()
+	var timeout <-chan time.Time
+	for _, channel := range channels {
+		s.mu.Lock()
+		p := s.table.wait(channel)
+		s.mu.Unlock()
+		if p == nil {
+			continue
+		}
+		if timeout == nil {
+			timer := time.NewTimer(s.timeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-p.done:
+			if p.err != nil {
+				return s.unavailable(p.err)
+			}
+		case <-detached:
+			return backplane.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timeout:
+			return s.unavailable(fmt.Errorf("not confirmed within %v", s.timeout))
+		}
+	}
+	if timeout != nil {
+		s.metrics.subscribe.Observe(time.Since(start).Seconds())
+	}
+	return nil
+}
+
+func (s *subscriber) unavailable(reason error) error {
+	if err := s.health.check(); err != nil {
+		return fmt.Errorf("%w: %w; this node %w", backplane.ErrUnavailable, reason, err)
+	}
+	return fmt.Errorf("%w: %w", backplane.ErrUnavailable, reason)
+}
+
+// counts returns how many subscriptions are in force, and how many are to be made or
+// given up.
+func (s *subscriber) counts() (inForce, pending int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.inForce, len(s.table.channels) - s.table.inForce
+}
+
+// cut ends the present connection, if there is one, for the reason err.
+func (s *subscriber) cut(err error) {
+	if l := s.current.Load(); l != nil {
+		l.cut(err)
+	}
+}
+
+// prove notes that a probe was heard on the present connection; deliver calls it.
+func (s *subscriber) prove() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proven = true
+	s.listen()
+}
+
+// listen looks whether the node has come to hear; mu is held.
+func (s *subscriber) listen() {
+	if !s.hearing && s.proven && s.table.restored() {
+		s.hearing = true
+		s.health.hears()
+	}
+}
+
+// run makes one connection after the other until ctx ends.
+func (s *subscriber) run(ctx context.Context) {
+	var pauses backoff
+	for ctx.Err() == nil {
+		heard, err := s.connection(ctx)
+		if heard {
+			pauses.reset()
+		}
+		if ctx.Err() == nil {
+			s.health.lost(err)
+			pauses.pause(ctx)
+		}
+	}
+}
+
+// connection makes one connection, and returns what ended it, and whether the node has
+// heard over it.
+func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
+	l := newLink(s.redis, false)
+	defer l.close()
+	defer context.AfterFunc(ctx, func() { l.cut(backplane.ErrClosed) })()
+
+	// The library connects when the first command is sent.
+	pubsub := l.client.Subscribe(ctx)
+	defer pubsub.Close()
+	dialing, cancel := context.WithTimeout(ctx, s.redis.DialTimeout)
+	defer cancel()
+	if err := pubsub.Subscribe(dialing, s.node); err != nil {
+		return false, fmt.Errorf("connect: %w", l.cause(err))
+	}
+
+	s.mu.Lock()
+	s.table.connect(s.node)
+	s.mu.Unlock()
+	s.current.Store(l)
+	s.signal()
+	var writer sync.WaitGroup
+	writer.Go(func() { s.write(l, pubsub) })
+
+	err = s.receive(pubsub)
+	l.cut(err)
+	writer.Wait()
+	s.current.Store(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	heard = s.hearing
+	s.table.disconnect()
+	s.proven, s.hearing = false, false
+	return heard, l.cause(err)
+}
+
+// write sends the table's commands until the link is cut.
+func (s *subscriber) write(l *link, pubsub *redis.PubSub) {
+	for {
+		select {
+		case <-s.wake:
+		case <-l.ctx.Done():
+			return
+		}
+		for {
+			s.mu.Lock()
+			subscribe, unsubscribe := s.table.next()
+			s.listen() // nothing may have been left to confirm
+			s.mu.Unlock()
+			if len(subscribe) == 0 && len(unsubscribe) == 0 {
+				break
+			}
+			if err := send(l.ctx, pubsub, subscribe, unsubscribe); err != nil {
+				l.cut(err)
+				return
+			}
+		}
+	}
+}
+
+// send names no empty list: the library would take that for all channels.
+func send(ctx context.Context, pubsub *redis.PubSub, subscribe, unsubscribe []string) error {
+	if len(subscribe) > 0 {
+		if err := pubsub.Subscribe(ctx, subscribe...); err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	if len(unsubscribe) > 0 {
+		if err := pubsub.Unsubscribe(ctx, unsubscribe...); err != nil {
+			return fmt.Errorf("unsubscribe: %w", err)
+		}
+	}
+	return nil
+}
+
+// receive takes in what arrives until the connection ends, and returns why it did. It
+// waits without a deadline, since the library would go on out of step after one that
+// passes in the middle of a message. That something arrives at all, the probe sees to.
+func (s *subscriber) receive(pubsub *redis.PubSub) error {
+	ctx := context.Background()
+	for {
+		arrival, err := pubsub.Receive(ctx)
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		switch a := arrival.(type) {
+		case *redis.Message:
+			s.arrivals.Add(1)
+			s.deliver(a.Channel, a.Payload)
+		case *redis.Subscription:
+			if err := s.confirm(a); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("receive: unexpected %T", arrival)
+		}
+	}
+}
+
+func (s *subscriber) confirm(c *redis.Subscription) error {
+	subscribed := c.Kind == "subscribe"
+	if !subscribed && c.Kind != "unsubscribe" {
+		return fmt.Errorf("%w: %s", errOutOfStep, c.Kind)
+	}
+	s.mu.Lock()
+	err := s.table.confirm(subscribed, c.Channel)
+	s.listen()
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.signal()
+	if subscribed && c.Channel == s.node {
+		s.connected()
+	}
+	return nil
+}
+
+func (s *subscriber) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
