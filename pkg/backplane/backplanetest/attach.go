@@ -1,6 +1,8 @@
 package backplanetest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -187,54 +189,77 @@ func testClose(t *testing.T, cluster Cluster) {
 	closed.expect(t)
 }
 
-// Calls in progress end with ErrClosed or their result, and Deliver with Close.
+// Calls in progress end with ErrClosed or their result, and no Deliver follows.
 func testCloseInTheMiddle(t *testing.T, cluster Cluster) {
 	const ch = backplane.Channel("channel")
 	sender, plane := start(t, cluster), startPlane(t, cluster)
-	n := attach(t, plane, "")
-	n.subscribe(t, ch)
-	sender.subscribe(t, ch)
-	closed := make(chan struct{})
-	var group sync.WaitGroup
+	closed := attach(t, plane, "")
+	closed.subscribe(t, ch)
+	ctx, cancel := context.WithCancel(t.Context())
+	var group, others sync.WaitGroup
+	defer others.Wait()
+	defer group.Wait()
+	defer cancel()
 	for g := range 4 {
 		group.Go(func() {
-			for i := 0; ; i++ {
-				err := inTime(t, n.Subscribe(backplane.User(fmt.Sprint(g, " ", i))))
-				if err != nil {
+			for i := 0; ctx.Err() == nil; i++ {
+				if err := closed.Subscribe(backplane.User(fmt.Sprint(g, " ", i)))(ctx); err != nil {
 					expectError(t, "wait", err, backplane.ErrClosed)
 					return
 				}
 			}
 		})
 		group.Go(func() {
-			for {
-				if err := n.Publish(t.Context(), []byte("own"), ch); err != nil {
+			for ctx.Err() == nil {
+				if err := closed.Publish(ctx, []byte("own"), ch); err != nil {
 					expectError(t, "publish", err, backplane.ErrClosed)
 					return
 				}
 			}
 		})
 	}
-	group.Go(func() {
-		for {
+	others.Go(func() {
+		for ctx.Err() == nil {
 			sender.publish(t, "other", ch)
-			select {
-			case <-closed:
-				return
-			default:
-			}
 		}
 	})
-	n.awaitCount(t, 100)
+	closed.awaitCount(t, 100)
 	if err := plane.Close(); err != nil {
 		t.Error(err)
 	}
-	calls := n.calls()
-	close(closed)
+	calls := closed.calls()
 	returns(t, "a call in progress during Close", group.Wait)
 	sender.flush(t, sender)
-	if late := n.calls() - calls; late != 0 {
+	if late := closed.calls() - calls; late != 0 {
 		t.Errorf("Deliver was called %d times after Close", late)
+	}
+}
+
+// Close waits for a Deliver call in progress.
+func testCloseDuringDeliver(t *testing.T, cluster Cluster) {
+	sender, plane := start(t, cluster), startPlane(t, cluster)
+	gate := newGate(t)
+	closed := attachReceiver(t, plane, "", gate, gate.recorder)
+	sender.publish(t, holdGate, backplane.All)
+	gate.awaitHeld(t)
+	returned := make(chan bool)
+	go func() {
+		if err := plane.Close(); err != nil {
+			t.Error(err)
+		}
+		returned <- gate.left.Load()
+	}()
+	await.Until(t, "Close has begun", func() error {
+		if err := closed.Publish(t.Context(), nil, "nobody"); !errors.Is(err, backplane.ErrClosed) {
+			return fmt.Errorf("publish: %v", err)
+		}
+		return nil
+	})
+	gate.open()
+	var left bool
+	returns(t, "Close", func() { left = <-returned })
+	if !left {
+		t.Error("Close returned while a Deliver call was in progress")
 	}
 }
 

@@ -58,6 +58,7 @@ func Run(t *testing.T, cluster func(t *testing.T) Cluster) {
 		{"DetachDuringDeliver", testDetachDuringDeliver},
 		{"Close", testClose},
 		{"CloseInTheMiddle", testCloseInTheMiddle},
+		{"CloseDuringDeliver", testCloseDuringDeliver},
 		{"CloseEndsGoroutines", testCloseEndsGoroutines},
 	}
 	for _, test := range tests {

@@ -94,7 +94,10 @@ func testChannelNames(t *testing.T, cluster Cluster) {
 		heard = append(heard, backplane.User(name), backplane.Connection(name), backplane.Node(name))
 	}
 	// Names that only a pattern, folding, trimming or cutting would take for one above.
-	unheard := []backplane.Channel{"user:a", "user:ab", "group:", "user:a\x00b", "user:Ü", "user:\n ", "use", "User:A", backplane.User(long + "3")}
+	unheard := []backplane.Channel{
+		"user:a", "user:ab", "group:", "user:a\x00b", "user:Ü", "user:\n ", "use", "User:A",
+		"user:\xff", "user:\ufffd", "user:\ufffd\ufffd", backplane.User(long + "3"),
+	}
 	for _, name := range names {
 		unheard = append(unheard, backplane.Group(name))
 	}
@@ -201,13 +204,13 @@ func testPublishUnderEndingContext(t *testing.T, cluster Cluster) {
 	const ch = backplane.Channel("channel")
 	sender, receiver := start(t, cluster), start(t, cluster)
 	receiver.subscribe(t, ch)
-	const rounds = 300
+	const rounds = 2000
 	var must, may []string
 	for i := range rounds {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancelled := make(chan struct{})
-		if i%3 == 0 {
-			cancel() // before
+		if i%10 == 0 {
+			cancel() // in any case before
 		}
 		go func() {
 			cancel()

@@ -186,14 +186,17 @@ const holdGate = markerPrefix + "hold"
 // A gate is a receiver that, once, does not return from Deliver until it is opened.
 type gate struct {
 	*recorder
-	held   chan struct{} // closed when Deliver is held
-	opened chan struct{}
+	held   chan struct{} // closed by hold when Deliver is held
+	hold   func()
+	opened chan struct{} // closed by open
 	open   func()
+	left   atomic.Bool // the held Deliver is about to return
 }
 
 // newGate returns a gate that is open at the end of the test at the latest.
 func newGate(t *testing.T) *gate {
 	g := &gate{recorder: newRecorder(t), held: make(chan struct{}), opened: make(chan struct{})}
+	g.hold = sync.OnceFunc(func() { close(g.held) })
 	g.open = sync.OnceFunc(func() { close(g.opened) })
 	t.Cleanup(g.open)
 	return g
@@ -203,8 +206,9 @@ func newGate(t *testing.T) *gate {
 func (g *gate) Deliver(ch backplane.Channel, body []byte) {
 	g.recorder.Deliver(ch, body)
 	if string(body) == holdGate {
-		close(g.held)
+		g.hold()
 		<-g.opened
+		g.left.Store(true)
 	}
 }
 

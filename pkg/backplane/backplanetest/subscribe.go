@@ -198,33 +198,37 @@ func testUnsubscribeNothing(t *testing.T, cluster Cluster) {
 
 // A channel is subscribed while it has holders, in each attachment by itself.
 func testHolders(t *testing.T, cluster Cluster) {
-	sender, plane := start(t, cluster), startPlane(t, cluster)
-	receiver, other := attach(t, plane, ""), attach(t, plane, "other/")
+	planes := []backplane.Backplane{startPlane(t, cluster), startPlane(t, cluster)}
+	sender, receiver := attach(t, planes[0], ""), attach(t, planes[1], "")
+	otherSender, other := attach(t, planes[0], "other/"), attach(t, planes[1], "other/")
 	const ch = backplane.Channel("channel")
-	receiver.subscribe(t, ch)
-	receiver.subscribe(t, ch)
-	receiver.Subscribe(ch)
-	other.subscribe(t, ch)
-
-	heard := func(body string) {
+	heard := func(sender, receiver *node) {
 		t.Helper()
-		for i := range 20 {
-			m := message{ch, fmt.Sprint(body, i)}
+		for range 20 {
+			m := message{ch, newMarker()}
 			sender.publish(t, m.body, ch)
 			receiver.await(t, m)
 		}
 	}
-	other.Unsubscribe(ch)
-	heard("three")
+	other.subscribe(t, ch)
+	receiver.subscribe(t, ch)
+	receiver.subscribe(t, ch)
+	receiver.Subscribe(ch)
+	heard(sender, receiver)
 	receiver.Unsubscribe(ch)
-	heard("two")
+	heard(sender, receiver)
 	receiver.Unsubscribe(ch)
-	heard("one")
+	heard(sender, receiver)
 	receiver.Unsubscribe(ch)
 	sender.untilUnheard(t, receiver, ch)
-	receiver.Unsubscribe(ch) // one too many
+	heard(otherSender, other)
+
+	receiver.Unsubscribe(ch) // which it does not hold
 	receiver.subscribe(t, ch)
-	heard("one again")
+	heard(sender, receiver)
+	other.Unsubscribe(ch)
+	otherSender.untilUnheard(t, other, ch)
+	heard(sender, receiver)
 }
 
 // Rapid changes by many end in what their sum says.
