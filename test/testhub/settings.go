@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/heliograph/heliograph/test/testhub/app"
+)
+
+// settings are what the environment says.
+type settings struct {
+	listen string
+	app    app.Config
+}
+
+// readSettings reads the environment, or names every variable in it that will not do.
+//
+//	LISTEN              address to serve on; 127.0.0.1:5001
+//	REDIS               Redis URL; unset: the in-process backplane
+//	JWT_SECRET          HS256 secret, required
+//	CLUSTER_KEY         what authenticates connection tokens; unset: from JWT_SECRET
+//	AUTH_EXPIRY         1: /secure closes a connection when its token expires
+//	CLIENT_TIMEOUT      these four are durations such as 1.5s,
+//	KEEP_ALIVE          and unset: the hub's defaults
+//	HANDSHAKE_TIMEOUT
+//	DISCONNECT_TIMEOUT
+//	MAX_MESSAGE         bytes, 0: no limit; unset: the hub's default
+func readSettings(getenv func(string) string) (settings, error) {
+	r := reader{getenv: getenv}
+	s := settings{
+		listen: getenv("LISTEN"),
+		app: app.Config{
+			Redis:             getenv("REDIS"),
+			JWTSecret:         getenv("JWT_SECRET"),
+			ClusterKey:        getenv("CLUSTER_KEY"),
+			CloseOnExpiry:     r.flag("AUTH_EXPIRY"),
+			ClientTimeout:     r.duration("CLIENT_TIMEOUT"),
+			KeepAlive:         r.duration("KEEP_ALIVE"),
+			HandshakeTimeout:  r.duration("HANDSHAKE_TIMEOUT"),
+			DisconnectTimeout: r.duration("DISCONNECT_TIMEOUT"),
+			MaxMessage:        r.bytes("MAX_MESSAGE"),
+		},
+	}
+	if s.listen == "" {
+		s.listen = "127.0.0.1:5001"
+	}
+	return s, errors.Join(r.wrong...)
+}
+
+// A reader collects what is wrong, so that all of it is told at once.
+type reader struct {
+	getenv func(string) string
+	wrong  []error
+}
+
+func (r *reader) flag(name string) bool {
+	switch v := r.getenv(name); v {
+	case "", "0":
+		return false
+	case "1":
+		return true
+	default:
+		r.wrong = append(r.wrong, fmt.Errorf("%s is %q, want 1, 0 or nothing", name, v))
+		return false
+	}
+}
+
+func (r *reader) duration(name string) time.Duration {
+	v := r.getenv(name)
+	if v == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		r.wrong = append(r.wrong, fmt.Errorf("%s is %q, want a duration above 0, such as 1.5s", name, v))
+	}
+	return d
+}
+
+func (r *reader) bytes(name string) *int {
+	v := r.getenv(name)
+	if v == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		r.wrong = append(r.wrong, fmt.Errorf("%s is %q, want a number of bytes", name, v))
+		return nil
+	}
+	return &n
+}
