@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -40,21 +41,14 @@ func structTypeOf(t reflect.Type) *structType {
 	return actual.(*structType)
 }
 
-// find returns the field for a name, in the letter case of the type.
-func (s *structType) find(name []byte) *structField {
+// findFold returns the field that encoding/json sets for a name, which is one that
+// differs only in case if there is none of that very name.
+func (s *structType) findFold(name []byte) *structField {
 	if i, ok := s.byName[string(name)]; ok {
 		return &s.fields[i]
 	}
-	return nil
-}
-
-// findFold is find as encoding/json does it, ignoring case if need be.
-func (s *structType) findFold(name string) *structField {
-	if i, ok := s.byName[name]; ok {
-		return &s.fields[i]
-	}
 	for i := range s.fields {
-		if strings.EqualFold(s.fields[i].name, name) {
+		if bytes.EqualFold([]byte(s.fields[i].name), name) {
 			return &s.fields[i]
 		}
 	}

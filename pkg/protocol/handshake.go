@@ -32,7 +32,7 @@ func ParseHandshakeRequest(data []byte, limit int) (request HandshakeRequest, n 
 			version, hasVersion, err = s.readInteger(name, 32)
 			request.Version = int(version)
 		default:
-			_, err = s.readValue()
+			err = s.skip()
 		}
 		return err
 	})
@@ -73,7 +73,7 @@ func ParseHandshakeResponse(data []byte, limit int) (errorText string, n int, er
 		case "type": // some other message
 			err = invalid("Expected a handshake response from the server.")
 		default:
-			_, err = s.readValue()
+			err = s.skip()
 		}
 		return err
 	})
@@ -95,29 +95,30 @@ func AppendHandshakeResponse(dst []byte, errorText string) []byte {
 
 // readHandshake calls read for every member of the object in frame.
 func readHandshake(frame []byte, read func(s *jsonScanner, name string) error) error {
+	if !utf8.Valid(frame) {
+		return errHandshakeJSON("not UTF-8", errJSONUTF8)
+	}
 	s := jsonScanner{data: frame}
 	err := s.openRoot()
 	for first := true; err == nil; first = false {
 		var name jsonString
 		var more bool
-		if name, more, err = s.member(first); err != nil {
-			err = errReadingJSON(err)
-		} else if !more {
+		if name, more, err = s.member(first); !more {
 			break
-		} else {
-			err = read(&s, name.String())
 		}
+		err = read(&s, name.String())
 	}
-	if !utf8.Valid(frame) {
-		err = errReadingJSON(errJSONUTF8)
-	}
-	if err == nil || !errors.Is(err, errJSONSyntax) && !errors.Is(err, errJSONDepth) && !errors.Is(err, errJSONUTF8) {
+	switch _, ok := errors.AsType[*Error](err); {
+	case err == nil || ok:
 		return err
-	}
-	if s.ended() {
+	case s.ended():
 		return &Error{Kind: kindInvalidData, Detail: "Unexpected end when reading JSON.", Err: err}
 	}
-	return &Error{Kind: kindReader, Detail: "Invalid JSON at byte " + strconv.Itoa(s.pos) + " of the handshake.", Err: err}
+	return errHandshakeJSON("invalid at byte "+strconv.Itoa(s.pos), err)
+}
+
+func errHandshakeJSON(what string, cause error) *Error {
+	return &Error{Kind: kindReader, Detail: "The handshake is not JSON: " + what + ".", Err: cause}
 }
 
 // missingIn is missing with the text that the property is missing in.

@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"bytes"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -23,7 +22,7 @@ func (jsonProtocol) Parse(data []byte, limit int) (Message, int, error) {
 	}
 	var e jsonEnvelope
 	if err := e.read(frame); err != nil {
-		return nil, 0, err
+		return nil, 0, asReadingError(err)
 	}
 	m, err := e.message()
 	if err != nil {
@@ -70,7 +69,7 @@ type jsonEnvelope struct {
 // are members without a meaning; of members with the same name the last one counts.
 func (e *jsonEnvelope) read(frame []byte) error {
 	if !utf8.Valid(frame) {
-		return errReadingJSON(errJSONUTF8)
+		return errJSONUTF8
 	}
 	s := jsonScanner{data: frame}
 	if err := s.openRoot(); err != nil {
@@ -78,28 +77,13 @@ func (e *jsonEnvelope) read(frame []byte) error {
 	}
 	for first := true; ; first = false {
 		name, more, err := s.member(first)
-		if err != nil {
-			return errReadingJSON(err)
-		}
 		if !more {
-			return nil
+			return err
 		}
 		if err := e.readMember(&s, name); err != nil {
 			return err
 		}
 	}
-}
-
-// openRoot goes into the object that must be the whole text.
-func (s *jsonScanner) openRoot() error {
-	token, err := s.token()
-	if err != nil {
-		return err
-	}
-	if token != "Object" {
-		return invalid("Unexpected JSON Token Type '%s'. Expected a JSON Object.", token)
-	}
-	return s.open()
 }
 
 func (e *jsonEnvelope) readMember(s *jsonScanner, name jsonString) (err error) {
@@ -119,14 +103,14 @@ func (e *jsonEnvelope) readMember(s *jsonScanner, name jsonString) (err error) {
 		e.target, err = s.readString("target")
 	case "arguments":
 		if err = s.expect('[', "arguments", "Array"); err == nil {
-			e.arguments, err = s.readValue()
+			e.arguments, err = s.value()
 		}
 	case "streamIds":
 		e.streamIDs, err = s.readStreamIDs()
 	case "item":
-		e.item, err = s.readValue()
+		e.item, err = s.value()
 	case "result":
-		e.result, err = s.readValue()
+		e.result, err = s.value()
 	case "error":
 		e.hasError = true
 		e.errorText, err = s.readString("error")
@@ -135,7 +119,7 @@ func (e *jsonEnvelope) readMember(s *jsonScanner, name jsonString) (err error) {
 	case "sequenceId":
 		e.sequenceID, e.hasSequenceID, err = s.readInteger("sequenceId", 64)
 	default:
-		_, err = s.readValue()
+		err = s.skip()
 	}
 	return err
 }
@@ -222,167 +206,3 @@ func (e *jsonEnvelope) invocation() Invocation {
 }
 
 func missing(property string) *Error { return invalid("Missing required property '%s'.", property) }
-
-func errReadingJSON(cause error) *Error {
-	return &Error{Kind: kindInvalidData, Detail: "Error reading JSON.", Err: cause}
-}
-
-// The read methods read the value of an envelope's property. Their errors are *Error.
-
-func (s *jsonScanner) readValue() ([]byte, error) {
-	raw, err := s.value()
-	if err != nil {
-		return nil, errReadingJSON(err)
-	}
-	return raw, nil
-}
-
-// expect reports a value that does not begin as it has to.
-func (s *jsonScanner) expect(begin byte, property, kind string) error {
-	if s.peek() == begin {
-		return nil
-	}
-	if _, err := s.token(); err != nil {
-		return err
-	}
-	return invalid("Expected '%s' to be of type %s.", property, kind)
-}
-
-func (s *jsonScanner) readString(property string) (string, error) {
-	if err := s.expect('"', property, "String"); err != nil {
-		return "", err
-	}
-	text, err := s.str()
-	if err != nil {
-		return "", errReadingJSON(err)
-	}
-	return text.String(), nil
-}
-
-func (s *jsonScanner) readBool(property string) (bool, error) {
-	token, err := s.token()
-	if err != nil {
-		return false, err
-	}
-	if token == "True" || token == "False" {
-		return token == "True", s.skip()
-	}
-	return false, invalid("Expected '%s' to be true or false.", property)
-}
-
-// readInteger reads an integer of so many bits. A null is none.
-func (s *jsonScanner) readInteger(property string, bits int) (n int64, ok bool, err error) {
-	token, err := s.token()
-	switch {
-	case err != nil:
-		return 0, false, err
-	case token == "Null":
-		return 0, false, s.skip()
-	case token != "Number":
-		return 0, false, invalid("Expected '%s' to be of type Number.", property)
-	}
-	raw, err := s.number()
-	if err != nil {
-		return 0, false, errReadingJSON(err)
-	}
-	n, err = strconv.ParseInt(string(raw), 10, bits)
-	if err != nil {
-		return 0, false, &Error{
-			Kind:   kindFormat,
-			Detail: "Either the JSON value is not in a supported format, or is out of bounds for an Int" + strconv.Itoa(bits) + ".",
-			Err:    err,
-		}
-	}
-	return n, true, nil
-}
-
-func (s *jsonScanner) readHeaders() (Headers, error) {
-	if err := s.expect('{', "headers", "StartObject"); err != nil {
-		return nil, err
-	}
-	if err := s.open(); err != nil {
-		return nil, errReadingJSON(err)
-	}
-	var headers Headers
-	for first := true; ; first = false {
-		name, more, err := s.member(first)
-		if err != nil {
-			return nil, errReadingJSON(err)
-		}
-		if !more {
-			return headers, nil
-		}
-		key := name.String()
-		if token, err := s.token(); err != nil {
-			return nil, err
-		} else if token != "String" {
-			return nil, invalid("Expected header '%s' to be of type String.", key)
-		}
-		value, err := s.str()
-		if err != nil {
-			return nil, errReadingJSON(err)
-		}
-		if headers == nil {
-			headers = make(Headers)
-		}
-		headers[key] = value.String()
-	}
-}
-
-func (s *jsonScanner) readStreamIDs() ([]string, error) {
-	if err := s.expect('[', "streamIds", "Array"); err != nil {
-		return nil, err
-	}
-	if err := s.open(); err != nil {
-		return nil, errReadingJSON(err)
-	}
-	var ids []string
-	for first := true; ; first = false {
-		more, err := s.next(']', first)
-		if err != nil {
-			return nil, errReadingJSON(err)
-		}
-		if !more {
-			return ids, nil
-		}
-		switch token, err := s.token(); {
-		case err != nil:
-			return nil, err
-		case token == "Null":
-			return nil, invalid("Null value for 'streamIds' is not valid.")
-		case token != "String":
-			return nil, &Error{Kind: kindInvalidOperation, Detail: "Cannot get the value of a token type '" + token + "' as a string."}
-		}
-		id, err := s.str()
-		if err != nil {
-			return nil, errReadingJSON(err)
-		}
-		ids = append(ids, id.String())
-	}
-}
-
-// token names the kind of the next value as the reference implementation does. It
-// does not go past it, but checks it unless it is an array or an object.
-func (s *jsonScanner) token() (string, error) {
-	kind := "Number"
-	switch s.peek() {
-	case '{':
-		return "Object", nil
-	case '[':
-		return "Array", nil
-	case '"':
-		kind = "String"
-	case 't':
-		kind = "True"
-	case 'f':
-		kind = "False"
-	case 'n':
-		kind = "Null"
-	}
-	ahead := *s
-	if err := ahead.skip(); err != nil {
-		s.pos = ahead.pos // where the trouble is
-		return "", errReadingJSON(err)
-	}
-	return kind, nil
-}

@@ -17,7 +17,7 @@ var (
 )
 
 func (jsonProtocol) Append(dst []byte, m Message) ([]byte, error) {
-	frame, err := appendJSONMessage(dst, m)
+	frame, err := appendJSONMessage(slices.Grow(dst, sizeHint(m)), m)
 	if err != nil {
 		return dst, err
 	}
@@ -219,15 +219,21 @@ func appendJSONString[S string | []byte](dst []byte, s S) []byte {
 	return append(dst, '"')
 }
 
-// appendJSONFloat appends f in a form that every reader takes: whole numbers without
-// a fraction, exponents only where ECMAScript writes them.
+// appendJSONFloat appends f, of so many bits, as ECMAScript does: whole numbers have
+// no fraction, only very large and small ones an exponent, and zero has no sign.
 func appendJSONFloat(dst []byte, f float64, bits int) ([]byte, error) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
+	abs := math.Abs(f)
+	switch {
+	case math.IsNaN(f) || math.IsInf(f, 0):
 		return nil, errNotFinite
+	case f == 0:
+		return append(dst, '0'), nil
+	case 1e-6 <= abs && abs < 1e21:
+		return strconv.AppendFloat(dst, f, 'f', -1, bits), nil
 	}
-	format := byte('f')
-	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		format = 'e'
+	dst = strconv.AppendFloat(dst, f, 'e', -1, bits)
+	if n := len(dst) - 2; dst[n-1] == '-' && dst[n] == '0' {
+		dst = append(dst[:n], dst[n+1]) // e-07 to e-7
 	}
-	return strconv.AppendFloat(dst, f, format, -1, bits), nil
+	return dst, nil
 }

@@ -4,64 +4,80 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"unicode/utf8"
 )
 
 func (jsonProtocol) BindArguments(raw []byte, dst ...any) error {
-	s := jsonScanner{data: raw}
-	if err := s.openArray(); err != nil {
-		return err
-	}
 	count := 0
-	for {
-		more, err := s.next(']', count == 0)
-		if err != nil {
-			return errReadingJSON(err)
-		}
-		if !more {
-			break
-		}
-		element, err := s.readValue()
-		if err != nil {
-			return err
-		}
+	err := eachJSONElement(raw, func(element []byte) error {
 		if count < len(dst) {
 			if err := bindJSON(element, dst[count]); err != nil {
 				return unbound(count, err)
 			}
 		}
 		count++
-	}
-	if !s.ended() {
-		return errReadingJSON(errJSONSyntax)
-	}
-	if count != len(dst) {
+		return nil
+	})
+	switch {
+	case err != nil:
+		return asReadingError(err)
+	case count != len(dst):
 		return wrongCount(count, len(dst))
-	}
-	return nil
-}
-
-// openArray goes into the array that must be the whole text.
-func (s *jsonScanner) openArray() error {
-	if !utf8.Valid(s.data) {
-		return errReadingJSON(errJSONUTF8)
-	}
-	if err := s.expect('[', "arguments", "Array"); err != nil {
-		return err
-	}
-	if err := s.open(); err != nil {
-		return errReadingJSON(err)
 	}
 	return nil
 }
 
 func (jsonProtocol) BindValue(raw []byte, dst any) error {
 	if err := checkJSON(raw); err != nil {
-		return errReadingJSON(err)
+		return asReadingError(err)
 	}
 	if err := bindJSON(bytes.TrimSpace(raw), dst); err != nil {
 		return unboundValue(dst, err)
+	}
+	return nil
+}
+
+// jsonElements returns the elements of an array.
+func jsonElements(raw []byte) (elements []any, err error) {
+	err = eachJSONElement(raw, func(element []byte) error {
+		elements = append(elements, Raw{Protocol: jsonProtocol{}, Bytes: element})
+		return nil
+	})
+	return elements, err
+}
+
+// eachJSONElement calls do for the elements of the array that raw must be.
+func eachJSONElement(raw []byte, do func(element []byte) error) error {
+	if !utf8.Valid(raw) {
+		return errJSONUTF8
+	}
+	s := jsonScanner{data: raw}
+	if err := s.expect('[', "arguments", "Array"); err != nil {
+		return err
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		more, err := s.next(']', first)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		element, err := s.value()
+		if err != nil {
+			return err
+		}
+		if err := do(element); err != nil {
+			return err
+		}
+	}
+	if !s.ended() {
+		return errJSONSyntax
 	}
 	return nil
 }
@@ -79,36 +95,6 @@ func checkJSON(raw []byte) error {
 		return errJSONSyntax
 	}
 	return nil
-}
-
-// jsonElements returns the elements of an array.
-func jsonElements(raw []byte) ([]any, error) {
-	s := jsonScanner{data: raw}
-	if s.peek() != '[' {
-		return nil, errNoArray
-	}
-	if err := s.openArray(); err != nil {
-		return nil, err
-	}
-	var elements []any
-	for {
-		more, err := s.next(']', len(elements) == 0)
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
-		element, err := s.value()
-		if err != nil {
-			return nil, err
-		}
-		elements = append(elements, Raw{Protocol: jsonProtocol{}, Bytes: element})
-	}
-	if !s.ended() {
-		return nil, errJSONSyntax
-	}
-	return elements, nil
 }
 
 // bindJSON decodes a value that has been checked: what is common directly, the rest
@@ -132,12 +118,14 @@ func bindJSON(raw []byte, dst any) error {
 	case *Raw:
 		return dst.UnmarshalJSON(raw)
 	}
-	if bytes.Contains(raw, []byte("null")) {
-		if err := checkNulls(raw, dst); err != nil {
-			return err
-		}
+	if err := json.Unmarshal(raw, dst); err != nil {
+		return err
 	}
-	return json.Unmarshal(raw, dst)
+	if !bytes.Contains(raw, []byte("null")) {
+		return nil
+	}
+	s := jsonScanner{data: raw}
+	return s.checkNulls(reflect.TypeOf(dst).Elem())
 }
 
 func bindJSONString(raw []byte, dst *string) error {

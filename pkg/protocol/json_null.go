@@ -3,70 +3,54 @@ package protocol
 import (
 	"fmt"
 	"reflect"
+	"sync"
 )
 
-// encoding/json leaves its target alone on a null, whatever the type. Here a null that
-// is the value of a number, a boolean or a time is refused, wherever it stands.
-
-// checkNulls reports a null in raw, which has been checked, where dst takes none.
-func checkNulls(raw []byte, dst any) error {
-	t := reflect.TypeOf(dst)
-	if t.Kind() != reflect.Pointer {
-		return nil // json.Unmarshal reports it
-	}
-	s := jsonScanner{data: raw}
-	return s.checkNulls(t.Elem())
-}
-
+// checkNulls goes past the next value, which encoding/json takes for one of type t,
+// and reports a null in it that stands for a number, a boolean or a time: on any null,
+// encoding/json leaves its target alone and says nothing.
 func (s *jsonScanner) checkNulls(t reflect.Type) error {
 	begin := s.peek()
-	if begin == 'n' {
-		if refusesNull(t) {
-			return fmt.Errorf("null is not for a %s", t)
+	if begin != 'n' {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
 		}
-		return s.skip()
 	}
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if reflect.PointerTo(t).Implements(jsonUnmarshalerType) || reflect.PointerTo(t).Implements(textUnmarshalerType) {
-		return s.skip()
-	}
-	switch kind := t.Kind(); {
-	case begin == '[' && (kind == reflect.Slice || kind == reflect.Array):
-		return s.checkNullElements(t.Elem())
-	case begin == '{' && kind == reflect.Map:
-		return s.checkNullMembers(func(string) reflect.Type { return t.Elem() })
-	case begin == '{' && kind == reflect.Struct:
-		fields := structTypeOf(t)
-		return s.checkNullMembers(func(name string) reflect.Type {
-			if f := fields.findFold(name); f != nil {
-				return f.kind
-			}
-			return anyType
-		})
+	rule := nullRuleOf(t)
+	switch {
+	case begin == 'n' && rule == nullRefused:
+		return fmt.Errorf("null is not for a %s", t)
+	case begin == '[' && rule == nullWithin:
+		return s.checkNullElements(t)
+	case begin == '{' && rule == nullWithin:
+		return s.checkNullMembers(t)
 	}
 	return s.skip()
 }
 
-var anyType = reflect.TypeFor[any]()
-
+// checkNullElements checks the elements of an array for a slice or an array t.
 func (s *jsonScanner) checkNullElements(t reflect.Type) error {
 	if err := s.open(); err != nil {
 		return err
 	}
-	for first := true; ; first = false {
-		more, err := s.next(']', first)
+	for i := 0; ; i++ {
+		more, err := s.next(']', i == 0)
 		if !more {
 			return err
 		}
-		if err := s.checkNulls(t); err != nil {
+		if t.Kind() == reflect.Array && i >= t.Len() {
+			err = s.skip() // dropped
+		} else {
+			err = s.checkNulls(t.Elem())
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-func (s *jsonScanner) checkNullMembers(typeOf func(name string) reflect.Type) error {
+// checkNullMembers checks the members of an object for a struct or a map t.
+func (s *jsonScanner) checkNullMembers(t reflect.Type) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -75,20 +59,51 @@ func (s *jsonScanner) checkNullMembers(typeOf func(name string) reflect.Type) er
 		if !more {
 			return err
 		}
-		if err := s.checkNulls(typeOf(name.String())); err != nil {
+		if t.Kind() == reflect.Map {
+			err = s.checkNulls(t.Elem())
+		} else if field := structTypeOf(t).findFold(name.bytes()); field != nil {
+			err = s.checkNulls(field.kind)
+		} else {
+			err = s.skip() // of no field
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// refusesNull reports that a null is no value of type t.
-func refusesNull(t reflect.Type) bool {
-	if t == timeType {
-		return true
+// A nullRule says what a null means for a type.
+type nullRule int
+
+const (
+	nullTaken   nullRule = iota // it is a value, also of whatever the type contains
+	nullRefused                 // it is no value
+	nullWithin                  // it is a value, but may not be one of what is within
+)
+
+var nullRules sync.Map // of nullRule by reflect.Type
+
+func nullRuleOf(t reflect.Type) nullRule {
+	if rule, ok := nullRules.Load(t); ok {
+		return rule.(nullRule)
 	}
-	if reflect.PointerTo(t).Implements(jsonUnmarshalerType) || reflect.PointerTo(t).Implements(textUnmarshalerType) {
-		return false // its own matter
+	rule := newNullRule(t)
+	nullRules.Store(t, rule)
+	return rule
+}
+
+func newNullRule(t reflect.Type) nullRule {
+	if t == timeType || t == numberType {
+		return nullRefused
 	}
-	kind := t.Kind()
-	return reflect.Bool <= kind && kind <= reflect.Float64
+	if p := reflect.PointerTo(t); p.Implements(jsonUnmarshalerType) || p.Implements(textUnmarshalerType) {
+		return nullTaken // the type's own matter
+	}
+	switch kind := t.Kind(); kind {
+	case reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
+		return nullWithin
+	case reflect.String, reflect.Interface, reflect.Pointer:
+		return nullTaken
+	}
+	return nullRefused
 }

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"fmt"
+
 	"github.com/tinylib/msgp/msgp"
 )
 
@@ -250,7 +252,7 @@ func nullOrEmpty(what string) *Error { return invalid("Null or empty %s.", what)
 func (r *packReader) unexpected() *Error {
 	detail := "Attempted to read past the end of the message."
 	if len(r.rest) > 0 {
-		detail = "Unexpected " + kindOf(r.rest).String() + " encountered."
+		detail = fmt.Sprintf("Unexpected msgpack code %d (%s) encountered.", r.rest[0], kindOf(r.rest))
 	}
 	return &Error{Kind: kindSerialization, Detail: detail}
 }

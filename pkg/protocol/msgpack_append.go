@@ -19,7 +19,7 @@ var (
 func (packProtocol) Append(dst []byte, m Message) ([]byte, error) {
 	// Most messages are small: room for the shortest prefix, and a move for others.
 	start := len(dst) + 1
-	frame, err := appendPackMessage(append(dst, 0), m)
+	frame, err := appendPackMessage(append(slices.Grow(dst, sizeHint(m)), 0), m)
 	if err != nil {
 		return dst, err
 	}

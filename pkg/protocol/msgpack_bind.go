@@ -8,9 +8,9 @@ import (
 )
 
 func (packProtocol) BindArguments(raw []byte, dst ...any) error {
-	count, _, err := msgp.ReadArrayHeaderBytes(raw)
+	count, rest, err := msgp.ReadArrayHeaderBytes(raw)
 	if err != nil {
-		return invalid("Reading array length for 'arguments' failed.")
+		return errNoArguments()
 	}
 	if int64(count) != int64(len(dst)) {
 		return wrongCount(int(count), len(dst))
@@ -18,7 +18,6 @@ func (packProtocol) BindArguments(raw []byte, dst ...any) error {
 	if err := checkPack(raw); err != nil {
 		return &Error{Kind: kindInvalidData, Detail: textBinding, Err: err}
 	}
-	_, rest, _ := msgp.ReadArrayHeaderBytes(raw)
 	for i, target := range dst {
 		if rest, err = bindPack(rest, target); err != nil {
 			return unbound(i, err)
@@ -38,16 +37,15 @@ func (packProtocol) BindValue(raw []byte, dst any) error {
 	return nil
 }
 
+func errNoArguments() *Error { return invalid("Reading array length for 'arguments' failed.") }
+
 // packElements returns the elements of an array.
 func packElements(raw []byte) ([]any, error) {
-	if kindOf(raw) != packArray {
-		return nil, errNoArray
-	}
-	if err := checkPack(raw); err != nil {
-		return nil, err
-	}
 	count, rest, err := msgp.ReadArrayHeaderBytes(raw)
 	if err != nil {
+		return nil, errNoArguments()
+	}
+	if err := checkPack(raw); err != nil {
 		return nil, err
 	}
 	elements := make([]any, 0, count)

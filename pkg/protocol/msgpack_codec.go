@@ -41,6 +41,7 @@ type packCompiler map[reflect.Type]*packCodec
 var (
 	rawType             = reflect.TypeFor[Raw]()
 	timeType            = reflect.TypeFor[time.Time]()
+	numberType          = reflect.TypeFor[json.Number]()
 	jsonMarshalerType   = reflect.TypeFor[json.Marshaler]()
 	jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
@@ -59,6 +60,9 @@ func (pc packCompiler) codec(t reflect.Type) *packCodec {
 		return c
 	case timeType:
 		*c = packCodec{writePackTime, readPackTimeValue}
+		return c
+	case numberType:
+		*c = packCodec{writePackNumber, readPackNumber}
 		return c
 	}
 	*c = pc.byKind(t)

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -74,11 +72,9 @@ func readPackFloat(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	case packFloat:
 		f, rest = readPackFloat64(b)
 	case packInt:
-		n, err := readPackNumber(b)
-		if err != nil {
-			return nil, err
-		}
-		f, rest = n.float(), n.rest
+		var n packInteger
+		n, rest = readPackInteger(b)
+		f = n.float()
 	default:
 		return nil, mismatch(b, v.Type())
 	}
@@ -100,41 +96,6 @@ func readPackStrValue(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	}
 	v.SetString(packString(s))
 	return rest, nil
-}
-
-// appendPackString appends s. What is not UTF-8 becomes U+FFFD.
-func appendPackString(dst []byte, s string) []byte {
-	if !utf8.ValidString(s) {
-		s = toValidUTF8(s)
-	}
-	return msgp.AppendString(dst, s)
-}
-
-// readPackStr returns the bytes of the string that b begins with; those of nil are
-// none.
-func readPackStr(b []byte) (s, rest []byte, ok bool) {
-	if msgp.IsNil(b) {
-		return nil, b[1:], true
-	}
-	s, rest, err := msgp.ReadStringZC(b)
-	return s, rest, err == nil
-}
-
-// packString copies the bytes of a string. What is not UTF-8 becomes U+FFFD.
-func packString(b []byte) string {
-	if !utf8.Valid(b) {
-		return toValidUTF8(string(b))
-	}
-	return string(b)
-}
-
-// toValidUTF8 replaces every byte that is not UTF-8, as encoding/json does.
-func toValidUTF8(s string) string {
-	var valid strings.Builder
-	for _, r := range s {
-		valid.WriteRune(r)
-	}
-	return valid.String()
 }
 
 func writePackBytes(dst []byte, v reflect.Value, _ int) ([]byte, error) {
@@ -176,6 +137,37 @@ func readPackTimeValue(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	}
 	v.Set(reflect.ValueOf(t))
 	return rest, nil
+}
+
+// writePackNumber writes a json.Number as the number that it is; empty means zero.
+func writePackNumber(dst []byte, v reflect.Value, _ int) ([]byte, error) {
+	text := v.String()
+	if text == "" {
+		text = "0"
+	}
+	s := jsonScanner{data: []byte(text)}
+	if _, err := s.number(); err != nil || !s.ended() {
+		return nil, fmt.Errorf("invalid number %q", text)
+	}
+	return appendPackNumber(dst, text)
+}
+
+func readPackNumber(b []byte, v reflect.Value, _ int) (rest []byte, err error) {
+	var text []byte
+	switch kindOf(b) {
+	case packInt:
+		var n packInteger
+		n, rest = readPackInteger(b)
+		text = n.appendText(nil)
+	case packFloat:
+		var f float64
+		f, rest = readPackFloat64(b)
+		text, err = appendJSONFloat(nil, f, 64)
+	default:
+		return nil, mismatch(b, v.Type())
+	}
+	v.SetString(string(text))
+	return rest, err
 }
 
 func writePackRaw(dst []byte, v reflect.Value, _ int) ([]byte, error) {
@@ -235,34 +227,4 @@ func addressable(v reflect.Value) reflect.Value {
 	p := reflect.New(v.Type())
 	p.Elem().Set(v)
 	return p
-}
-
-// A packNumber is an integer that was read: of int64 if it fits, of uint64 if not.
-type packNumber struct {
-	signed   int64
-	unsigned uint64 // if big
-	big      bool
-	rest     []byte
-}
-
-func readPackNumber(b []byte) (packNumber, error) {
-	if b[0] == 0xcf {
-		n, rest, err := msgp.ReadUint64Bytes(b)
-		return packNumber{signed: int64(n), unsigned: n, big: int64(n) < 0, rest: rest}, err
-	}
-	n, rest, err := msgp.ReadInt64Bytes(b)
-	return packNumber{signed: n, rest: rest}, err
-}
-
-func (n packNumber) float() float64 {
-	if n.big {
-		return float64(n.unsigned)
-	}
-	return float64(n.signed)
-}
-
-// readPackFloat64 reads a float of either size that has been checked.
-func readPackFloat64(b []byte) (float64, []byte) {
-	f, rest, _ := msgp.ReadFloat64Bytes(b)
-	return f, rest
 }

@@ -3,10 +3,6 @@ package protocol
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"time"
-
-	"github.com/tinylib/msgp/msgp"
 )
 
 // maxPackDepth is how many arrays, maps and pointers may be inside one another in a
@@ -18,7 +14,6 @@ var (
 	errPackShort  = errors.New("MessagePack ends within a value")
 	errPackPrefix = errors.New("MessagePack has no value that begins with C1")
 	errPackRest   = errors.New("MessagePack goes on after the value")
-	errPackTime   = errors.New("invalid timestamp")
 )
 
 // packKind is what a value of MessagePack is, by its first byte.
@@ -183,67 +178,4 @@ func checkPack(raw []byte) error {
 		err = errPackRest
 	}
 	return err
-}
-
-// readExt returns the type and the payload of an extension that has been checked.
-func readExt(b []byte) (kind int8, payload, rest []byte) {
-	size, _, _ := measure(b)
-	head := 2
-	switch b[0] {
-	case 0xc7:
-		head = 3
-	case 0xc8:
-		head = 4
-	case 0xc9:
-		head = 6
-	}
-	return int8(b[head-1]), b[head:size], b[size:]
-}
-
-// readPackTime reads a timestamp, in any of its three forms, that has been checked to
-// be an extension of its size.
-func readPackTime(b []byte) (t time.Time, rest []byte, err error) {
-	kind, payload, rest := readExt(b)
-	if kind != msgp.MsgTimeExtension {
-		return time.Time{}, nil, fmt.Errorf("extension of type %d has no meaning here", kind)
-	}
-	var seconds, nanos int64
-	switch len(payload) {
-	case 4:
-		seconds = int64(binary.BigEndian.Uint32(payload))
-	case 8:
-		both := binary.BigEndian.Uint64(payload)
-		seconds, nanos = int64(both&(1<<34-1)), int64(both>>34)
-	case 12:
-		seconds, nanos = int64(binary.BigEndian.Uint64(payload[4:])), int64(binary.BigEndian.Uint32(payload))
-	default:
-		return time.Time{}, nil, errPackTime
-	}
-	if nanos >= int64(time.Second) {
-		return time.Time{}, nil, errPackTime
-	}
-	return time.Unix(seconds, nanos).UTC(), rest, nil
-}
-
-// appendPackTime appends the shortest form of t's timestamp.
-func appendPackTime(dst []byte, t time.Time) []byte {
-	const extension = 0xff // type -1
-	seconds, nanos := t.Unix(), t.Nanosecond()
-	switch {
-	case seconds>>34 != 0:
-		dst = append(dst, 0xc7, 12, extension)
-		dst = binary.BigEndian.AppendUint32(dst, uint32(nanos))
-		return binary.BigEndian.AppendUint64(dst, uint64(seconds))
-	case nanos != 0 || seconds>>32 != 0:
-		return binary.BigEndian.AppendUint64(append(dst, 0xd7, extension), uint64(nanos)<<34|uint64(seconds))
-	}
-	return binary.BigEndian.AppendUint32(append(dst, 0xd6, extension), uint32(seconds))
-}
-
-// appendPackInt appends the shortest form of n.
-func appendPackInt(dst []byte, n int64) []byte {
-	if n >= 0 {
-		return msgp.AppendUint64(dst, uint64(n))
-	}
-	return msgp.AppendInt64(dst, n)
 }

@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
@@ -37,8 +36,6 @@ func Elements(array Raw) ([]any, error) {
 	}
 	return nil, errUnknownRaw(array)
 }
-
-var errNoArray = errors.New("value is not an array")
 
 func errUnknownRaw(r Raw) error {
 	return fmt.Errorf("raw value of unknown protocol %T", r.Protocol)

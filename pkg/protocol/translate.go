@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -74,77 +73,75 @@ func packToJSON(dst, b []byte, depth int) (_, rest []byte, err error) {
 	case packBool:
 		return strconv.AppendBool(dst, b[0] == 0xc3), b[1:], nil
 	case packInt:
-		n, err := readPackNumber(b)
-		if n.big {
-			return strconv.AppendUint(dst, n.unsigned, 10), n.rest, err
-		}
-		return strconv.AppendInt(dst, n.signed, 10), n.rest, err
+		n, rest := readPackInteger(b)
+		return n.appendText(dst), rest, nil
 	case packFloat:
 		f, rest := readPackFloat64(b)
-		bits := 64
-		if b[0] == 0xca {
-			bits = 32
-		}
-		dst, err = appendJSONFloat(dst, f, bits)
+		dst, err = appendJSONFloat(dst, f, 8*(len(b)-len(rest)-1))
 		return dst, rest, err
 	case packStr:
 		s, rest, _ := readPackStr(b)
 		return appendJSONString(dst, s), rest, nil
 	case packBin:
-		value, rest, _ := msgp.ReadBytesZC(b)
-		dst = append(dst, '"')
-		dst = base64.StdEncoding.AppendEncode(dst, value)
-		return append(dst, '"'), rest, nil
+		value, rest, err := msgp.ReadBytesZC(b)
+		dst = base64.StdEncoding.AppendEncode(append(dst, '"'), value)
+		return append(dst, '"'), rest, err
 	case packExt:
 		t, rest, err := readPackTime(b)
 		if err != nil {
 			return nil, nil, err
 		}
-		dst, err = appendJSONTime(dst, t)
-		return dst, rest, err
+		text, err := t.MarshalJSON() // what encoding/json would write
+		return append(dst, text...), rest, err
 	case packArray:
-		count, rest, err := msgp.ReadArrayHeaderBytes(b)
-		if depth == 0 {
-			err = errPackDepth
-		}
-		dst = append(dst, '[')
-		for i := uint32(0); i < count && err == nil; i++ {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst, rest, err = packToJSON(dst, rest, depth-1)
-		}
-		return append(dst, ']'), rest, err
+		return packArrayToJSON(dst, b, depth)
 	case packMap:
-		count, rest, err := msgp.ReadMapHeaderBytes(b)
-		if depth == 0 {
-			err = errPackDepth
-		}
-		dst = append(dst, '{')
-		for i := uint32(0); i < count && err == nil; i++ {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			var key string
-			if key, rest, err = packKey(rest); err != nil {
-				return nil, nil, err
-			}
-			dst = append(appendJSONString(dst, key), ':')
-			dst, rest, err = packToJSON(dst, rest, depth-1)
-		}
-		return append(dst, '}'), rest, err
+		return packMapToJSON(dst, b, depth)
 	}
 	return nil, nil, errPackPrefix
 }
 
-// appendJSONTime appends t as encoding/json does.
-func appendJSONTime(dst []byte, t time.Time) ([]byte, error) {
-	text, err := t.MarshalJSON()
-	return append(dst, text...), err
+func packArrayToJSON(dst, b []byte, depth int) (_, rest []byte, err error) {
+	if depth == 0 {
+		return nil, nil, errPackDepth
+	}
+	count, rest, err := msgp.ReadArrayHeaderBytes(b)
+	dst = append(dst, '[')
+	for i := range count {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, rest, err = packToJSON(dst, rest, depth-1); err != nil {
+			return nil, nil, err
+		}
+	}
+	return append(dst, ']'), rest, err
+}
+
+func packMapToJSON(dst, b []byte, depth int) (_, rest []byte, err error) {
+	if depth == 0 {
+		return nil, nil, errPackDepth
+	}
+	count, rest, err := msgp.ReadMapHeaderBytes(b)
+	dst = append(dst, '{')
+	for i := range count {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var key []byte
+		if key, rest, err = appendPackKey(nil, rest); err != nil {
+			return nil, nil, err
+		}
+		dst = append(appendJSONString(dst, key), ':')
+		if dst, rest, err = packToJSON(dst, rest, depth-1); err != nil {
+			return nil, nil, err
+		}
+	}
+	return append(dst, '}'), rest, err
 }
 
 // jsonToPack appends the next value of s, which has been checked, as MessagePack.
-func jsonToPack(dst []byte, s *jsonScanner) (_ []byte, err error) {
+func jsonToPack(dst []byte, s *jsonScanner) ([]byte, error) {
 	switch s.peek() {
 	case 'n':
 		return msgp.AppendNil(dst), s.skip()
@@ -156,48 +153,56 @@ func jsonToPack(dst []byte, s *jsonScanner) (_ []byte, err error) {
 		text, err := s.str()
 		return msgp.AppendStringFromBytes(dst, text.bytes()), err
 	case '[':
-		if err := s.open(); err != nil {
-			return nil, err
-		}
-		start := len(dst)
-		dst = append(dst, 0)
-		for count := uint32(0); ; count++ {
-			more, err := s.next(']', count == 0)
-			if err != nil {
-				return nil, err
-			}
-			if !more {
-				return replaceHeader(dst, start, msgp.AppendArrayHeader, count), nil
-			}
-			if dst, err = jsonToPack(dst, s); err != nil {
-				return nil, err
-			}
-		}
+		return jsonArrayToPack(dst, s)
 	case '{':
-		if err := s.open(); err != nil {
-			return nil, err
-		}
-		start := len(dst)
-		dst = append(dst, 0)
-		for count := uint32(0); ; count++ {
-			name, more, err := s.member(count == 0)
-			if err != nil {
-				return nil, err
-			}
-			if !more {
-				return replaceHeader(dst, start, msgp.AppendMapHeader, count), nil
-			}
-			dst = msgp.AppendStringFromBytes(dst, name.bytes())
-			if dst, err = jsonToPack(dst, s); err != nil {
-				return nil, err
-			}
-		}
+		return jsonObjectToPack(dst, s)
 	}
 	number, err := s.number()
 	if err != nil {
 		return nil, err
 	}
 	return appendPackNumber(dst, string(number))
+}
+
+func jsonArrayToPack(dst []byte, s *jsonScanner) ([]byte, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	start := len(dst)
+	dst = append(dst, 0)
+	for count := uint32(0); ; count++ {
+		more, err := s.next(']', count == 0)
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			return replaceHeader(dst, start, msgp.AppendArrayHeader, count), nil
+		}
+		if dst, err = jsonToPack(dst, s); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func jsonObjectToPack(dst []byte, s *jsonScanner) ([]byte, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	start := len(dst)
+	dst = append(dst, 0)
+	for count := uint32(0); ; count++ {
+		name, more, err := s.member(count == 0)
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			return replaceHeader(dst, start, msgp.AppendMapHeader, count), nil
+		}
+		dst = msgp.AppendStringFromBytes(dst, name.bytes())
+		if dst, err = jsonToPack(dst, s); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // replaceHeader puts the header of an array or a map, whose elements are counted only
