@@ -275,18 +275,21 @@ func (l *lane) send(batch []*publication) {
 	l.metrics.pipelines.Inc()
 	pipeline.Exec(ctx)
 
+	lost := false
 	for _, p := range batch {
-		err := p.command.Err()
-		if err == nil || refused(err) && p.written {
-			continue
+		if err := p.command.Err(); err != nil && !p.refused() {
+			lost = true
+			p.command.SetErr(link.cause(err))
 		}
-		l.disconnect()
-		if !batch[0].written {
-			l.dialError = link.cause(err)
-			l.dialAgain = time.Now().Add(redialPause/2 + rand.N(redialPause))
-		}
+	}
+	if !lost {
 		return
 	}
+	if first := batch[0]; !first.written {
+		l.dialError = first.command.Err()
+		l.dialAgain = time.Now().Add(redialPause/2 + rand.N(redialPause))
+	}
+	l.disconnect()
 }
 
 // connect returns the link to send on.
@@ -329,7 +332,7 @@ func (l *lane) settle(batch []*publication) {
 		case err == nil:
 			r.carried++
 			l.metrics.published.Inc()
-		case !p.written || refused(err):
+		case !p.written || p.refused():
 			r.err = err
 		default:
 			r.unsure++
@@ -337,12 +340,6 @@ func (l *lane) settle(batch []*publication) {
 		}
 		r.finishIfSettled()
 	}
-}
-
-// refused reports whether err is Redis' reply to a command.
-func refused(err error) bool {
-	_, ok := errors.AsType[redis.Error](err)
-	return ok
 }
 
 func notSent(err error) error {
@@ -379,4 +376,15 @@ func (p *publication) set(r *request, envelope []byte) {
 func (p *publication) MarshalBinary() ([]byte, error) {
 	p.written = true
 	return p.envelope, nil
+}
+
+// refused reports whether Redis has replied that it does not take the envelope.
+func (p *publication) refused() bool {
+	return p.written && isReply(p.command.Err())
+}
+
+// isReply reports whether err is an error reply of Redis.
+func isReply(err error) bool {
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
 }

@@ -145,7 +145,7 @@ func (p *prober) outcome() bool {
 	select {
 	case <-p.request.done:
 		p.refusal = nil
-		if err := p.request.err; err != nil && refused(err) {
+		if err := p.request.err; isReply(err) {
 			p.refusal = err
 		}
 		p.request = nil

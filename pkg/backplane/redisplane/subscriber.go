@@ -151,6 +151,9 @@ func (s *subscriber) prove() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proven = true
+	if s.hearing {
+		s.health.hears() // it may have been refused probes meanwhile
+	}
 	s.listen()
 }
 
