@@ -61,58 +61,67 @@ type candidate struct {
 	tagged bool
 }
 
-// candidates returns the fields of t and, unless their tag names them, of structs
-// embedded in it.
+// An embedding is a struct whose fields count as those of the struct around it.
+type embedding struct {
+	kind  reflect.Type
+	index []int
+}
+
+// candidates returns the fields of t and of the structs embedded in it, level by level.
 func candidates(t reflect.Type) []candidate {
 	var found []candidate
-	type embedded struct {
-		kind  reflect.Type
-		index []int
-	}
-	visited := map[reflect.Type]bool{}
-	for level := []embedded{{kind: t}}; len(level) > 0; {
-		var next []embedded
-		for _, e := range level {
-			if visited[e.kind] {
-				continue // on a level above, which hides this
-			}
-			for i := range e.kind.NumField() {
-				f := e.kind.Field(i)
-				tag := f.Tag.Get("json")
-				inner := f.Type
-				if inner.Name() == "" && inner.Kind() == reflect.Pointer {
-					inner = inner.Elem()
-				}
-				isStruct := inner.Kind() == reflect.Struct
-				if tag == "-" || !f.IsExported() && !(f.Anonymous && isStruct) {
-					continue
-				}
-				name, options, _ := strings.Cut(tag, ",")
-				index := append(slices.Clip(e.index), i)
-				if f.Anonymous && isStruct && name == "" {
-					next = append(next, embedded{inner, index})
-					continue
-				}
-				if !f.IsExported() {
-					continue
-				}
-				c := candidate{structField{name: name, index: index, kind: f.Type}, name != ""}
-				if name == "" {
-					c.name = f.Name
-				}
-				for option := range strings.SplitSeq(options, ",") {
-					c.omitEmpty = c.omitEmpty || option == "omitempty"
-					c.omitZero = c.omitZero || option == "omitzero"
-				}
-				found = append(found, c)
-			}
-		}
+	visited := map[reflect.Type]bool{} // on a level above, which hides what is below
+	for level := []embedding{{kind: t}}; len(level) > 0; {
+		level = slices.DeleteFunc(level, func(e embedding) bool { return visited[e.kind] })
+		var next []embedding
 		for _, e := range level {
 			visited[e.kind] = true
+			fields, deeper := e.fields()
+			found, next = append(found, fields...), append(next, deeper...)
 		}
 		level = next
 	}
 	return found
+}
+
+// fields returns the fields of the struct, and the structs embedded in it unless a
+// tag gives them a name.
+func (e embedding) fields() (fields []candidate, deeper []embedding) {
+	for i := range e.kind.NumField() {
+		f := e.kind.Field(i)
+		tag := f.Tag.Get("json")
+		if tag == "-" {
+			continue
+		}
+		name, options, _ := strings.Cut(tag, ",")
+		index := append(slices.Clip(e.index), i)
+		if inner, ok := embedded(f); ok && name == "" {
+			deeper = append(deeper, embedding{inner, index})
+			continue
+		}
+		if !f.IsExported() {
+			continue
+		}
+		c := candidate{structField{name: name, index: index, kind: f.Type}, name != ""}
+		if !c.tagged {
+			c.name = f.Name
+		}
+		for option := range strings.SplitSeq(options, ",") {
+			c.omitEmpty = c.omitEmpty || option == "omitempty"
+			c.omitZero = c.omitZero || option == "omitzero"
+		}
+		fields = append(fields, c)
+	}
+	return fields, deeper
+}
+
+// embedded returns the struct that f embeds, by itself or by a pointer.
+func embedded(f reflect.StructField) (reflect.Type, bool) {
+	t := f.Type
+	if t.Name() == "" && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t, f.Anonymous && t.Kind() == reflect.Struct
 }
 
 // dominant leaves, of the candidates for a name, the one that Go's rules for embedded

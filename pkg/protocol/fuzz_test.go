@@ -111,7 +111,7 @@ func checkBind(t *testing.T, p Protocol, raw []byte) {
 	for _, target := range []any{
 		new(any), new(kinds), new(int), new(uint8), new(float32), new(string), new([]byte), new(bool), new(time.Time), new(Raw),
 		new(item), new([]item), new(map[string]*item), new(map[int]any), new([3]string), new(nested), new(recursive),
-		new(embedding), new(level), new(map[level]json.Number), new(json.RawMessage), new([]jsonOnly),
+		new(promoting), new(level), new(map[level]json.Number), new(json.RawMessage), new([]jsonOnly),
 	} {
 		var err error
 		checkAllocations(t, len(raw), func() { err = p.BindValue(raw, target) })

@@ -104,15 +104,15 @@ func bindJSON(raw []byte, dst any) error {
 	case *string:
 		return bindJSONString(raw, dst)
 	case *int:
-		n, err := strconv.ParseInt(string(raw), 10, strconv.IntSize)
+		n, err := bindJSONInt(raw, strconv.IntSize)
 		*dst = int(n)
 		return err
 	case *int32:
-		n, err := strconv.ParseInt(string(raw), 10, 32)
+		n, err := bindJSONInt(raw, 32)
 		*dst = int32(n)
 		return err
 	case *int64:
-		n, err := strconv.ParseInt(string(raw), 10, 64)
+		n, err := bindJSONInt(raw, 64)
 		*dst = n
 		return err
 	case *Raw:
@@ -135,7 +135,16 @@ func bindJSONString(raw []byte, dst *string) error {
 	case 'n':
 		*dst = ""
 	default:
-		return fmt.Errorf("JSON %s is not a string", raw[:min(len(raw), 20)])
+		return fmt.Errorf("cannot decode a JSON %s into a string", jsonKind(raw[0]))
 	}
 	return nil
+}
+
+func bindJSONInt(raw []byte, bits int) (int64, error) {
+	n, err := strconv.ParseInt(string(raw), 10, bits)
+	if err != nil {
+		// Not err, which has the value in it: this goes into logs.
+		return 0, fmt.Errorf("cannot decode a JSON %s into an integer of %d bits", jsonKind(raw[0]), bits)
+	}
+	return n, nil
 }

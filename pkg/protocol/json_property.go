@@ -150,25 +150,33 @@ func (s *jsonScanner) readStreamIDs() ([]string, error) {
 // token names the kind of the next value as the reference implementation does. It
 // does not go past it, but checks it unless it is an array or an object.
 func (s *jsonScanner) token() (string, error) {
-	kind := "Number"
-	switch s.peek() {
-	case '{':
-		return "Object", nil
-	case '[':
-		return "Array", nil
-	case '"':
-		kind = "String"
-	case 't':
-		kind = "True"
-	case 'f':
-		kind = "False"
-	case 'n':
-		kind = "Null"
+	begin := s.peek()
+	if begin == '{' || begin == '[' {
+		return jsonKind(begin), nil
 	}
 	ahead := *s
 	if err := ahead.skip(); err != nil {
 		s.pos = ahead.pos // where the trouble is
 		return "", err
 	}
-	return kind, nil
+	return jsonKind(begin), nil
+}
+
+// jsonKind names the kind of the value that begins with c.
+func jsonKind(c byte) string {
+	switch c {
+	case '{':
+		return "Object"
+	case '[':
+		return "Array"
+	case '"':
+		return "String"
+	case 't':
+		return "True"
+	case 'f':
+		return "False"
+	case 'n':
+		return "Null"
+	}
+	return "Number"
 }

@@ -13,7 +13,7 @@ import (
 
 // A packCodec writes and reads the values of one Go type. depth is how many levels of
 // nesting are left. read is given bytes that skipPack has passed, so it need not look
-// for their end; v is settable and zero.
+// for their end, and may allocate by the lengths in them; v is settable.
 type packCodec struct {
 	write func(dst []byte, v reflect.Value, depth int) ([]byte, error)
 	read  func(b []byte, v reflect.Value, depth int) (rest []byte, err error)
@@ -156,7 +156,12 @@ func appendPack(dst []byte, v any) ([]byte, error) {
 	return packCodecOf(reflect.TypeOf(v)).write(dst, reflect.ValueOf(v), maxPackDepth)
 }
 
+// Errors name types and not values, since they go into logs.
+
 // mismatch is the error of a value that type t does not take.
 func mismatch(b []byte, t reflect.Type) error {
-	return fmt.Errorf("MessagePack %s is not for a %s", kindOf(b), t)
+	return fmt.Errorf("cannot decode a MessagePack %s into a %s", kindOf(b), t)
 }
+
+// outOfRange is the error of a number that type t has no room for.
+func outOfRange(t reflect.Type) error { return fmt.Errorf("number is out of range for a %s", t) }

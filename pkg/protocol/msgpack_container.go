@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -9,6 +10,11 @@ import (
 )
 
 // The codecs of types with elements. Nil is the zero value of all of them.
+
+func readPackNil(b []byte, v reflect.Value) (rest []byte) {
+	v.SetZero()
+	return b[1:]
+}
 
 func writePackInterface(dst []byte, v reflect.Value, depth int) ([]byte, error) {
 	if v.IsNil() {
@@ -21,12 +27,15 @@ func writePackInterface(dst []byte, v reflect.Value, depth int) ([]byte, error) 
 }
 
 func readPackInterface(b []byte, v reflect.Value, depth int) ([]byte, error) {
-	value, rest, err := readPackAny(b, depth)
-	if err != nil || value == nil {
-		return rest, err
+	if msgp.IsNil(b) {
+		return readPackNil(b, v), nil
 	}
 	if v.NumMethod() > 0 {
 		return nil, mismatch(b, v.Type())
+	}
+	value, rest, err := readPackAny(b, depth)
+	if err != nil {
+		return nil, err
 	}
 	v.Set(reflect.ValueOf(value))
 	return rest, nil
@@ -45,7 +54,7 @@ func packPointer(elem *packCodec) packCodec {
 		},
 		read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
 			if msgp.IsNil(b) {
-				return b[1:], nil
+				return readPackNil(b, v), nil
 			}
 			if depth == 0 {
 				return nil, errPackDepth
@@ -68,7 +77,7 @@ func packSlice(elem *packCodec) packCodec {
 		},
 		read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
 			if msgp.IsNil(b) {
-				return b[1:], nil
+				return readPackNil(b, v), nil
 			}
 			count, rest, err := msgp.ReadArrayHeaderBytes(b)
 			if err != nil {
@@ -96,7 +105,7 @@ func packArrayOf(elem *packCodec) packCodec {
 		},
 		read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
 			if msgp.IsNil(b) {
-				return b[1:], nil
+				return readPackNil(b, v), nil
 			}
 			count, rest, err := msgp.ReadArrayHeaderBytes(b)
 			if err != nil {
@@ -131,11 +140,7 @@ func writePackElements(dst []byte, v reflect.Value, elem *packCodec, depth int) 
 }
 
 func (pc packCompiler) packMapOf(t reflect.Type) packCodec {
-	elem := pc.codec(t.Elem())
-	key, ok := pc.keyCodec(t.Key())
-	if !ok {
-		return unencodable(t)
-	}
+	elem, key := pc.codec(t.Elem()), keyCodec(t.Key())
 	return packCodec{
 		write: func(dst []byte, v reflect.Value, depth int) (_ []byte, err error) {
 			if v.IsNil() {
@@ -147,17 +152,17 @@ func (pc packCompiler) packMapOf(t reflect.Type) packCodec {
 			dst = msgp.AppendMapHeader(dst, uint32(v.Len()))
 			for entries := v.MapRange(); entries.Next(); {
 				if dst, err = key.write(dst, entries.Key(), depth-1); err != nil {
-					return nil, fmt.Errorf("key %v: %w", entries.Key(), err)
+					return nil, fmt.Errorf("key: %w", err)
 				}
 				if dst, err = elem.write(dst, entries.Value(), depth-1); err != nil {
-					return nil, fmt.Errorf("value of key %v: %w", entries.Key(), err)
+					return nil, fmt.Errorf("value of a key: %w", err)
 				}
 			}
 			return dst, nil
 		},
 		read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
 			if msgp.IsNil(b) {
-				return b[1:], nil
+				return readPackNil(b, v), nil
 			}
 			count, rest, err := msgp.ReadMapHeaderBytes(b)
 			if err != nil {
@@ -169,11 +174,14 @@ func (pc packCompiler) packMapOf(t reflect.Type) packCodec {
 			m := reflect.MakeMapWithSize(t, int(count))
 			for range count {
 				k, e := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+				if msgp.IsNil(rest) {
+					return nil, errPackNilKey
+				}
 				if rest, err = key.read(rest, k, depth-1); err != nil {
 					return nil, fmt.Errorf("key: %w", err)
 				}
 				if rest, err = elem.read(rest, e, depth-1); err != nil {
-					return nil, fmt.Errorf("value of key %v: %w", k, err)
+					return nil, fmt.Errorf("value of a key: %w", err)
 				}
 				m.SetMapIndex(k, e)
 			}
@@ -183,43 +191,54 @@ func (pc packCompiler) packMapOf(t reflect.Type) packCodec {
 	}
 }
 
-// keyCodec returns the codec for a type of keys: strings, types with a text, and
-// integers, which may also be read from strings, as clients have no other keys.
-func (pc packCompiler) keyCodec(t reflect.Type) (*packCodec, bool) {
-	switch {
-	case t.Kind() == reflect.String:
-		return &packCodec{writePackStr, readPackStrValue}, true
-	case t.Implements(textMarshalerType) || reflect.PointerTo(t).Implements(textUnmarshalerType):
-		c := *pc.codec(t)
-		if t.Implements(textMarshalerType) {
-			c.write = writePackText
-		}
-		if reflect.PointerTo(t).Implements(textUnmarshalerType) {
-			c.read = readPackText
-		}
-		return &c, true
-	case reflect.Int <= t.Kind() && t.Kind() <= reflect.Int64, reflect.Uint <= t.Kind() && t.Kind() <= reflect.Uint64:
-		c := *pc.codec(t)
-		return &packCodec{write: c.write, read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
-			if kindOf(b) != packStr {
-				return c.read(b, v, depth)
-			}
-			s, rest, _ := readPackStr(b)
-			return rest, setInteger(v, string(s))
-		}}, true
+var errPackNilKey = errors.New("a map's key is nil")
+
+// keyCodec returns the codec for a type of keys: those that encoding/json has, except
+// that integers stay integers.
+func keyCodec(t reflect.Type) packCodec {
+	c := unencodable(t)
+	switch kind := t.Kind(); {
+	case kind == reflect.String:
+		c = packCodec{writePackStr, readPackStrValue}
+	case reflect.Int <= kind && kind <= reflect.Int64:
+		c = packCodec{writePackInt, readPackIntKey}
+	case reflect.Uint <= kind && kind <= reflect.Uint64:
+		c = packCodec{writePackUint, readPackUintKey}
 	}
-	return nil, false
+	if t.Implements(textMarshalerType) && t.Kind() != reflect.String {
+		c.write = writePackText
+	}
+	if reflect.PointerTo(t).Implements(textUnmarshalerType) {
+		c.read = readPackText
+	}
+	return c
 }
 
-func setInteger(v reflect.Value, text string) error {
-	if v.CanInt() {
-		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
-		v.SetInt(n)
-		return err
+// readPackIntKey takes a string too: clients may have no other keys.
+func readPackIntKey(b []byte, v reflect.Value, depth int) ([]byte, error) {
+	if kindOf(b) != packStr {
+		return readPackInt(b, v, depth)
 	}
-	n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+	s, rest, _ := readPackStr(b)
+	n, err := strconv.ParseInt(string(s), 10, v.Type().Bits())
+	if err != nil {
+		return nil, mismatch(b, v.Type())
+	}
+	v.SetInt(n)
+	return rest, nil
+}
+
+func readPackUintKey(b []byte, v reflect.Value, depth int) ([]byte, error) {
+	if kindOf(b) != packStr {
+		return readPackUint(b, v, depth)
+	}
+	s, rest, _ := readPackStr(b)
+	n, err := strconv.ParseUint(string(s), 10, v.Type().Bits())
+	if err != nil {
+		return nil, mismatch(b, v.Type())
+	}
 	v.SetUint(n)
-	return err
+	return rest, nil
 }
 
 // packStruct is of structs, which are maps by the fields' names.
@@ -255,7 +274,7 @@ func (pc packCompiler) packStruct(t reflect.Type) packCodec {
 		},
 		read: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
 			if msgp.IsNil(b) {
-				return b[1:], nil
+				return readPackNil(b, v), nil
 			}
 			count, rest, err := msgp.ReadMapHeaderBytes(b)
 			if err != nil {

@@ -1,9 +1,10 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"reflect"
 	"time"
 
@@ -35,7 +36,7 @@ func readPackInt(b []byte, v reflect.Value, _ int) ([]byte, error) {
 		return nil, mismatch(b, v.Type())
 	}
 	if v.OverflowInt(n) {
-		return nil, fmt.Errorf("integer %d is out of range for a %s", n, v.Type())
+		return nil, outOfRange(v.Type())
 	}
 	v.SetInt(n)
 	return rest, nil
@@ -51,7 +52,7 @@ func readPackUint(b []byte, v reflect.Value, _ int) ([]byte, error) {
 		return nil, mismatch(b, v.Type())
 	}
 	if v.OverflowUint(n) {
-		return nil, fmt.Errorf("integer %d is out of range for a %s", n, v.Type())
+		return nil, outOfRange(v.Type())
 	}
 	v.SetUint(n)
 	return rest, nil
@@ -79,7 +80,7 @@ func readPackFloat(b []byte, v reflect.Value, _ int) ([]byte, error) {
 		return nil, mismatch(b, v.Type())
 	}
 	if v.OverflowFloat(f) {
-		return nil, fmt.Errorf("number %g is out of range for a %s", f, v.Type())
+		return nil, outOfRange(v.Type())
 	}
 	v.SetFloat(f)
 	return rest, nil
@@ -110,8 +111,7 @@ func readPackBytes(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	var value, rest []byte
 	switch kindOf(b) {
 	case packNil:
-		v.SetZero()
-		return b[1:], nil
+		return readPackNil(b, v), nil
 	case packBin:
 		value, rest, _ = msgp.ReadBytesZC(b)
 	case packStr:
@@ -119,7 +119,7 @@ func readPackBytes(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	default:
 		return nil, mismatch(b, v.Type())
 	}
-	v.SetBytes(append(make([]byte, 0, len(value)), value...))
+	v.SetBytes(bytes.Clone(value))
 	return rest, nil
 }
 
@@ -147,7 +147,7 @@ func writePackNumber(dst []byte, v reflect.Value, _ int) ([]byte, error) {
 	}
 	s := jsonScanner{data: []byte(text)}
 	if _, err := s.number(); err != nil || !s.ended() {
-		return nil, fmt.Errorf("invalid number %q", text)
+		return nil, errors.New("json.Number that is no number")
 	}
 	return appendPackNumber(dst, text)
 }
@@ -176,7 +176,7 @@ func writePackRaw(dst []byte, v reflect.Value, _ int) ([]byte, error) {
 
 func readPackRaw(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	value, rest := cutPack(b)
-	v.Set(reflect.ValueOf(Raw{Protocol: packProtocol{}, Bytes: append([]byte(nil), value...)}))
+	v.Set(reflect.ValueOf(Raw{Protocol: packProtocol{}, Bytes: bytes.Clone(value)}))
 	return rest, nil
 }
 
@@ -208,8 +208,7 @@ func writePackText(dst []byte, v reflect.Value, _ int) ([]byte, error) {
 
 func readPackText(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	if msgp.IsNil(b) {
-		v.SetZero()
-		return b[1:], nil
+		return readPackNil(b, v), nil
 	}
 	text, rest, err := msgp.ReadStringZC(b)
 	if err != nil {

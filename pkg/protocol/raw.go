@@ -8,7 +8,8 @@ import (
 // Raw is one encoded value. As an argument, result or item to write, or anywhere
 // within one, it is passed on as it is where the protocol is the same and translated
 // where it is not (see the package's "Translation"). As a target of a Bind method, or
-// within one, it takes a copy of whatever came. The zero Raw is null.
+// within one, it takes a copy of whatever came. The zero Raw is null, and a nil
+// Protocol with bytes is an error.
 //
 // Malformed bytes are an error on writing, so that they cannot damage a frame.
 type Raw struct {
@@ -25,8 +26,9 @@ func (r *Raw) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Elements returns the elements of an encoded array, each as a Raw that refers to
-// array's bytes: the arguments of an invocation to pass on.
+// Elements returns the elements of an encoded array, each as a [Raw] that refers to
+// array's bytes: such as the arguments of an [Invocation] to pass on. It is an error
+// if array is anything else, or malformed.
 func Elements(array Raw) ([]any, error) {
 	switch array.Protocol.(type) {
 	case jsonProtocol:

@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -223,20 +222,4 @@ func TestElements(t *testing.T) {
 			t.Errorf("%v: %v, want %v", tt.raw, got, tt.want)
 		}
 	}
-}
-
-func ExampleRaw() {
-	// What came in one protocol leaves in the other.
-	var when Raw
-	if err := MessagePack.BindArguments([]byte("\x91\xd6\xff\x58\xec\x1b\x70"), &when); err != nil {
-		fmt.Println(err)
-		return
-	}
-	frame, err := JSON.Append(nil, &Invocation{Target: "Tick", Arguments: []any{when}})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Printf("%s\n", strings.TrimRight(string(frame), "\x1e"))
-	// Output: {"type":1,"target":"Tick","arguments":["2017-04-10T23:55:28Z"]}
 }

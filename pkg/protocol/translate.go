@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/tinylib/msgp/msgp"
 )
+
+var errNumberRange = errors.New("number is out of range")
 
 // maxTranslatedDepth leaves room for the object and the array that surround arguments
 // in a message.
@@ -223,7 +226,7 @@ func appendPackNumber(dst []byte, text string) ([]byte, error) {
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsInf(f, 0) {
-		return nil, fmt.Errorf("number %s is out of range", text)
+		return nil, errNumberRange
 	}
 	return msgp.AppendFloat64(dst, f), nil
 }

@@ -43,7 +43,7 @@ type (
 		Shared string
 		Deep   int
 	}
-	embedding struct {
+	promoting struct {
 		base
 		*Middle
 		Named  Middle `json:"named"`
@@ -113,7 +113,7 @@ var values = []any{
 	json.Number("12"), json.Number("-1.5"), json.RawMessage(`{"a":[1,null]}`), time.Hour,
 	item{}, someItems, []item{someItems}, map[string]item{"k": someItems}, &someItems,
 	tagged{}, tagged{Kept: 1, Renamed: 2, Empty: []int{1}, EmptyMap: map[string]int{"a": 1}, Pointer: &seven, Zero: someTime, ZeroInt: 1},
-	embedding{}, embedding{base: base{ID: 1}, Middle: &Middle{Deep: 2}, Named: Middle{Shared: "s"}, Shared: 3},
+	promoting{}, promoting{base: base{ID: 1}, Middle: &Middle{Deep: 2}, Named: Middle{Shared: "s"}, Shared: 3},
 	ambiguous{base: base{ID: 1}, Middle: Middle{Deep: 2}}, chosen{tagTwo: tagTwo{1}},
 	recursive{}, recursive{Children: []recursive{{}, {ByName: map[string]*recursive{"x": {}, "y": nil}}}},
 	struct{}{},
@@ -251,6 +251,42 @@ func TestIntegerKeys(t *testing.T) {
 	for _, raw := range []string{"\x81\xa3300\xa1x", "\x81\xa0\xa1x", "\x81\xcc\xff\xa1x"} {
 		if err := MessagePack.BindValue([]byte(raw), new(map[int8]string)); err == nil {
 			t.Errorf("%q: no error", raw)
+		}
+	}
+}
+
+// What is given twice counts the second time, also where that is null.
+func TestRepeatedFields(t *testing.T) {
+	type fields struct {
+		List []int          `json:"l"`
+		Map  map[string]int `json:"m"`
+		Ptr  *int           `json:"p"`
+		Any  any            `json:"a"`
+		N    int            `json:"n"`
+	}
+	want := fields{N: 2}
+	for p, raw := range map[Protocol]string{
+		JSON: `{"l":[1],"m":{"k":1},"p":1,"a":1,"n":1,"l":null,"m":null,"p":null,"a":null,"n":2}`,
+		MessagePack: "\x8a\xa1l\x91\x01\xa1m\x81\xa1k\x01\xa1p\x01\xa1a\x01\xa1n\x01" +
+			"\xa1l\xc0\xa1m\xc0\xa1p\xc0\xa1a\xc0\xa1n\x02",
+	} {
+		var got fields
+		if err := p.BindValue([]byte(raw), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", p.Name(), got, err)
+		}
+	}
+}
+
+// An embedded pointer to an unexported struct cannot be set by anyone but its package.
+func TestUnsettableField(t *testing.T) {
+	type outer struct{ *base }
+	for p, raw := range map[Protocol]string{JSON: `{"id":1}`, MessagePack: "\x81\xa2id\x01"} {
+		if err := p.BindValue([]byte(raw), new(outer)); err == nil {
+			t.Errorf("%s: no error", p.Name())
+		}
+		got := outer{new(base)}
+		if err := p.BindValue([]byte(raw), &got); err != nil || got.ID != 1 {
+			t.Errorf("%s: %v, %v", p.Name(), got.base, err)
 		}
 	}
 }

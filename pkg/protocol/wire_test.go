@@ -306,6 +306,23 @@ func TestClientForms(t *testing.T) {
 	}
 }
 
+// A completion with an error has no result, whatever else it is said to have.
+func TestErrorExcludesResult(t *testing.T) {
+	m := &Completion{InvocationID: "1", Error: "e", HasResult: true, Result: make(chan int)}
+	for p, want := range frames(`{"type":3,"invocationId":"1","error":"e"}`, "\x95\x03\x80\xa11\x01\xa1e") {
+		if got, err := p.Append(nil, m); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", p.Name(), got, err, want)
+		}
+	}
+	// An empty error has a form in MessagePack only.
+	m = &Completion{InvocationID: "1", HasError: true, HasResult: true, Result: 5}
+	for p, want := range frames(`{"type":3,"invocationId":"1"}`, "\x95\x03\x80\xa11\x01\xa0") {
+		if got, err := p.Append(nil, m); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", p.Name(), got, err, want)
+		}
+	}
+}
+
 // The sizes that the reference implementation's tests expect.
 func TestSizes(t *testing.T) {
 	one := []any{1}
