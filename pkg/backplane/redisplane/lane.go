@@ -28,7 +28,12 @@ const (
 	closePause = time.Second
 )
 
-var errQueueFull = errors.New("too much is waiting to be published")
+var (
+	errQueueFull = errors.New("too much is waiting to be published")
+	// errNoOutcome stands in a command until the library writes its outcome there,
+	// which it does not always do.
+	errNoOutcome = errors.New("no outcome")
+)
 
 // A lane publishes. Whatever is waiting becomes one pipeline; while that is in flight,
 // more may wait, and it never waits to fill one. It numbers envelopes in the order in
@@ -273,13 +278,19 @@ func (l *lane) send(batch []*publication) {
 		pipeline.Process(ctx, p.command)
 	}
 	l.metrics.pipelines.Inc()
-	pipeline.Exec(ctx)
+	_, err = pipeline.Exec(ctx)
 
 	lost := false
 	for _, p := range batch {
-		if err := p.command.Err(); err != nil && !p.refused() {
+		switch p.command.Err() {
+		case nil:
+			continue
+		case errNoOutcome: // so it is where Redis refuses the connection
+			p.command.SetErr(err)
+		}
+		if !p.refused() {
 			lost = true
-			p.command.SetErr(link.cause(err))
+			p.command.SetErr(link.cause(p.command.Err()))
 		}
 	}
 	if !lost {
@@ -368,7 +379,7 @@ func newPublication() *publication {
 func (p *publication) set(r *request, envelope []byte) {
 	p.request, p.envelope, p.written = r, envelope, false
 	p.channel = r.prefix + string(r.channels[r.next])
-	p.command.SetErr(nil)
+	p.command.SetErr(errNoOutcome)
 }
 
 // MarshalBinary is how the library gets the envelope when it writes the command: until
