@@ -23,8 +23,8 @@ const (
 // A Proxy stands between clients and a server, passes everything on, and misbehaves
 // when it is told to. Its methods may be called concurrently.
 type Proxy struct {
-	server   string
 	listener net.Listener
+	server   atomic.Pointer[Server]
 	delay    atomic.Int64 // nanoseconds, see DelaySubscribers
 	refuse   atomic.Bool
 	wg       sync.WaitGroup // the accepting goroutine and the pipes' own
@@ -43,7 +43,8 @@ func NewProxy(t testing.TB, s *Server) *Proxy {
 	if err != nil {
 		t.Fatalf("start proxy: %v", err)
 	}
-	p := &Proxy{server: s.Addr(), listener: listener, pipes: make(map[*Pipe]struct{})}
+	p := &Proxy{listener: listener, pipes: make(map[*Pipe]struct{})}
+	p.server.Store(s)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
@@ -59,6 +60,10 @@ func (p *Proxy) DelaySubscribers(d time.Duration) { p.delay.Store(int64(d)) }
 
 // Refuse makes the proxy hang up on new connections, or stop doing so.
 func (p *Proxy) Refuse(refuse bool) { p.refuse.Store(refuse) }
+
+// Redirect makes new connections lead to another server, as a name does that has come
+// to mean another address. The connections there are stay.
+func (p *Proxy) Redirect(s *Server) { p.server.Store(s) }
 
 // Cut closes all connections there are, at both ends.
 func (p *Proxy) Cut() {
@@ -120,7 +125,7 @@ func (p *Proxy) accept() {
 			client.Close()
 			continue
 		}
-		server, err := net.Dial("tcp", p.server)
+		server, err := net.Dial("tcp", p.server.Load().Addr())
 		if err != nil {
 			client.Close()
 			continue

@@ -106,6 +106,21 @@ func TestProxyPassesAndCuts(t *testing.T) {
 	c.expect("+PONG")
 }
 
+func TestProxyRedirects(t *testing.T) {
+	one, two := Start(t), Start(t)
+	p := NewProxy(t, one)
+	before := dial(t, strings.TrimPrefix(p.URL(), "redis://"))
+	before.send("SET", "a", "one")
+	before.expect("+OK")
+	p.Redirect(two)
+	after := dial(t, strings.TrimPrefix(p.URL(), "redis://"))
+	after.send("SET", "a", "two")
+	after.expect("+OK")
+	before.send("GET", "a")
+	before.expect("$3")
+	before.expect("one")
+}
+
 func TestProxyFreezes(t *testing.T) {
 	s := Start(t)
 	p := NewProxy(t, s)
