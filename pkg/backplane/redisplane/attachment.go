@@ -23,12 +23,16 @@ type attachment struct {
 
 // Publish implements [backplane.Attachment].
 func (a *attachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
-	err := notSent(backplane.ErrClosed)
-	if !a.isDetached() {
-		err = a.plane.lane.publish(ctx, body, a.prefix, channels)
-	}
+	err := a.publish(ctx, body, channels)
 	a.plane.metrics.publishError(err)
 	return err
+}
+
+func (a *attachment) publish(ctx context.Context, body []byte, channels []backplane.Channel) error {
+	if a.isDetached() {
+		return notSent(backplane.ErrClosed)
+	}
+	return a.plane.lane.publish(ctx, body, a.prefix, channels)
 }
 
 // Subscribe implements [backplane.Attachment].

@@ -115,12 +115,12 @@ func (o Options) clientOptions() (*redis.Options, error) {
 	}
 	for name := range u.Query() {
 		if !slices.Contains(urlParameters, name) {
-			return nil, fmt.Errorf("parameter %q is none of %s", name, strings.Join(urlParameters, ", "))
+			return nil, fmt.Errorf("there is a parameter that is none of %s", strings.Join(urlParameters, ", "))
 		}
 	}
 	c, err := redis.ParseURL(o.URL)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("what follows the host is not a database number, with at most parameters after it")
 	}
 
 	// Publishing again what may have been published doubles it.

@@ -381,6 +381,29 @@ func TestHalfOpenSubscription(t *testing.T) {
 	}
 }
 
+// When the name of Redis comes to mean another server and only the subscription
+// connection is lost, the node publishes to the old server and listens to the new one.
+func TestPublishesWhereItListens(t *testing.T) {
+	old, new := redistest.Start(t), redistest.Start(t)
+	proxy := redistest.NewProxy(t, old)
+	n := start(t, proxy.URL())
+	n.join(t, "a")
+	proxy.Redirect(new)
+	proxy.Subscribers()[0].Cut()
+	await.Until(t, "the node listens to the new server", func() error {
+		if new.Subscribers(t, "a") != 1 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	n.awaitHealthy(t)
+	n.send(t, "hi", "a")
+	n.expect(t, "a hi")
+	if gaps, _ := n.health.gaps(); gaps != 1 {
+		t.Errorf("%d gaps, want 1", gaps)
+	}
+}
+
 // A network that loses every packet for a while.
 func TestFrozenNetwork(t *testing.T) {
 	redis := redistest.Start(t)
