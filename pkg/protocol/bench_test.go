@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,6 +22,24 @@ var benchmarks = []struct {
 	}},
 	targets: func() []any { return []any{new(item)} },
 }}
+
+// What an invocation must cost: the message, its strings, and a frame.
+func TestAllocations(t *testing.T) {
+	for _, p := range []Protocol{JSON, MessagePack} {
+		long := strings.Repeat("long ", 200)
+		m := &Invocation{InvocationID: "12", Target: "SendToGroup", Arguments: []any{long, long, long, long, long, long}}
+		frame, err := p.Append(nil, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := testing.AllocsPerRun(100, func() { _, _ = p.Append(nil, m) }); got > 2 { // 1 without the race detector
+			t.Errorf("%s: Append allocates %v times", p.Name(), got)
+		}
+		if got := testing.AllocsPerRun(100, func() { _, _, _ = p.Parse(frame, 0) }); got > 3 {
+			t.Errorf("%s: Parse allocates %v times", p.Name(), got)
+		}
+	}
+}
 
 // One operation is one invocation found in what has been received.
 func BenchmarkParse(b *testing.B) {

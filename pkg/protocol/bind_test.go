@@ -88,8 +88,8 @@ func TestBindErrorCause(t *testing.T) {
 func TestBindArguments(t *testing.T) {
 	type point struct{ X, Y int }
 	for p, raw := range map[Protocol]string{
-		JSON:        `[ "ann" , -7 ,null,{"x":1,"Y":2,"z":[3]},[1.5,2],true, {"k":1} ]`,
-		MessagePack: "\x97\xa3ann\xf9\xc0\x83\xa1X\x01\xa1Y\x02\xa1z\x91\x03\x92\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x02\xc3\x81\xa1k\x01",
+		JSON:        `[ "ann" , -7 ,null,{"x":1,"Y":2,"z":[3]},[1.5,2],true, {"k":1}, "AQI=", ["k"] ]`,
+		MessagePack: "\x99\xa3ann\xf9\xc0\x83\xa1X\x01\xa1Y\x02\xa1z\x91\x03\x92\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x02\xc3\x81\xa1k\x01\xc4\x02\x01\x02\x91\xa1k",
 	} {
 		input := []byte(raw)
 		var name string
@@ -99,15 +99,17 @@ func TestBindArguments(t *testing.T) {
 		var numbers []float64
 		var flag bool
 		var left Raw
-		err := p.BindArguments(input, &name, &n, &missing, &where, &numbers, &flag, &left)
+		var data []byte
+		var anything any
+		err := p.BindArguments(input, &name, &n, &missing, &where, &numbers, &flag, &left, &data, &anything)
 		for i := range input {
 			input[i] = 'z' // nothing may refer to it
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", p.Name(), errors.Unwrap(err))
 		}
-		got := []any{name, n, missing, where, numbers, flag}
-		want := []any{"ann", int8(-7), (*point)(nil), point{1, 2}, []float64{1.5, 2}, true}
+		got := []any{name, n, missing, where, numbers, flag, data, anything}
+		want := []any{"ann", int8(-7), (*point)(nil), point{1, 2}, []float64{1.5, 2}, true, []byte{1, 2}, []any{"k"}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", p.Name(), diff)
 		}
@@ -223,12 +225,14 @@ func TestStrictness(t *testing.T) {
 		{"Map", JSON, `{"null":null}`, refused}, {"Map", MessagePack, "\x81\xa4null\xc0", refused},
 		{"Map", JSON, `[]`, refused}, {"Map", MessagePack, "\x90", refused},
 		{"Map", MessagePack, "\x81\x01\x01", refused}, // key
+		{"Map", MessagePack, "\x81\xc0\x01", refused},
 
 		{"Ptr", JSON, `null`, ok}, {"Ptr", MessagePack, "\xc0", ok},
 		{"Ptr", JSON, `1.5`, refused}, {"Ptr", MessagePack, "\xa0", refused},
 		{"Any", JSON, `null`, ok}, {"Any", MessagePack, "\xc0", ok},
 		{"Any", MessagePack, "\xd4\x07\x00", refused}, // extension
 		{"Any", MessagePack, "\x81\x90\x01", refused}, // key
+		{"Any", MessagePack, "\x81\xc0\x01", refused},
 
 		{"Array", JSON, `null`, ok}, {"Array", MessagePack, "\xc0", ok},
 		{"Array", JSON, `[1]`, ok}, {"Array", MessagePack, "\x91\x01", ok},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -214,8 +215,10 @@ func readPackText(b []byte, v reflect.Value, _ int) ([]byte, error) {
 	if err != nil {
 		return nil, mismatch(b, v.Type())
 	}
-	// It may keep what it is given.
-	return rest, v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(packString(text)))
+	if !utf8.Valid(text) {
+		text = []byte(packString(text))
+	}
+	return rest, v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(text)
 }
 
 // addressable returns a pointer to v, or to a copy of it.

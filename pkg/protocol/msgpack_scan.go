@@ -69,19 +69,16 @@ func kindOf(b []byte) packKind {
 // beyond the value's length, however it is nested. A value that has passed it holds
 // as many elements as its headers say, so that memory may be allocated by them.
 func skipPack(b []byte) (rest []byte, err error) {
-	for pending := 1; pending > 0; pending-- {
+	for pending := int64(1); pending > 0; pending-- {
 		size, elements, err := measure(b)
 		if err != nil {
 			return nil, err
 		}
-		// Each element takes a byte at least.
-		if size > int64(len(b)) || elements > int64(len(b)) {
+		if size > int64(len(b)) {
 			return nil, errPackShort
 		}
 		b = b[size:]
-		if pending += int(elements); pending-1 > len(b) {
-			return nil, errPackShort
-		}
+		pending += elements
 	}
 	return b, nil
 }

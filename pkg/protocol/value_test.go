@@ -235,6 +235,8 @@ func TestDecodeAny(t *testing.T) {
 			t.Errorf("%q: %v", tt.raw, errors.Unwrap(err))
 		} else if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.raw, diff)
+		} else if when, ok := got.(time.Time); ok && when.Location() != time.UTC {
+			t.Errorf("%q is of %v, want UTC", tt.raw, when.Location())
 		}
 	}
 }

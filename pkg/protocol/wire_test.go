@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"strings"
@@ -354,13 +355,31 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// Frames around the sizes where the length takes another byte.
+// Bodies of the sizes where the length takes another byte.
 func TestLengthPrefix(t *testing.T) {
-	for _, size := range []int{0, 100, 111, 112, 113, 127, 128, 5248, 16366, 16383, 16384, 16385, 1 << 21, 1<<21 + 20} {
+	tests := []struct {
+		body   int
+		prefix string
+	}{
+		{100, "\x64"}, {127, "\x7f"}, {128, "\x80\x01"}, {5248, "\x80\x29"},
+		{1<<14 - 1, "\xff\x7f"}, {1 << 14, "\x80\x80\x01"}, {1<<21 - 1, "\xff\xff\x7f"}, {1 << 21, "\x80\x80\x80\x01"},
+	}
+	for _, tt := range tests {
+		size := tt.body - len("\x96\x01\x80\xc0\xa4Send\x91\xd9\x00\x90")
+		switch {
+		case size >= 1<<16:
+			size -= 3 // its own length takes more
+		case size >= 1<<8:
+			size--
+		}
 		text := strings.Repeat("x", size)
-		frame, err := MessagePack.Append(nil, &Invocation{Target: "Send", Arguments: []any{text}})
+		frame, err := MessagePack.Append([]byte("before"), &Invocation{Target: "Send", Arguments: []any{text}})
 		if err != nil {
 			t.Fatal(err)
+		}
+		frame, ok := bytes.CutPrefix(frame, []byte("before"))
+		if !ok || len(frame) != len(tt.prefix)+tt.body || string(frame[:len(tt.prefix)]) != tt.prefix {
+			t.Errorf("body of %d bytes: frame of %d, which begins with % x, want % x", tt.body, len(frame), frame[:len(tt.prefix)], tt.prefix)
 		}
 		m, n, err := MessagePack.Parse(frame, 0)
 		if err != nil || n != len(frame) {
