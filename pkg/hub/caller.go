@@ -40,5 +40,5 @@ func (c *Caller) Clients() CallerClients {
 	return CallerClients{clients: c.c.hub.Clients(), c: c.c}
 }
 
-// Groups adds connections to groups and removes them.
-func (c *Caller) Groups() Groups { return c.c.hub.Groups() }
+// Groups adds connections to groups and removes them, on behalf of the caller.
+func (c *Caller) Groups() Groups { return Groups{hub: c.c.hub, caller: c} }

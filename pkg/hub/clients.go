@@ -21,9 +21,9 @@ func (c Clients) AllExcept(connectionIDs ...string) ClientProxy {
 	return ClientProxy{hub: c.hub, channels: []backplane.Channel{backplane.All}, excluded: connectionIDs}
 }
 
-// Client selects the connection with the id.
-func (c Clients) Client(connectionID string) ClientProxy {
-	return ClientProxy{hub: c.hub, connections: []string{connectionID}}
+// Client selects the connection with the id, which can also be asked ([Invoke]).
+func (c Clients) Client(connectionID string) SingleClientProxy {
+	return SingleClientProxy{ClientProxy{hub: c.hub, connections: []string{connectionID}}}
 }
 
 // Clients selects the connections with the ids, each once.
@@ -77,7 +77,7 @@ type CallerClients struct {
 type clients = Clients
 
 // Caller selects the caller's connection.
-func (c CallerClients) Caller() ClientProxy { return c.Client(c.c.id) }
+func (c CallerClients) Caller() SingleClientProxy { return c.Client(c.c.id) }
 
 // Others selects every connection but the caller's.
 func (c CallerClients) Others() ClientProxy { return c.AllExcept(c.c.id) }
@@ -94,6 +94,10 @@ type ClientProxy struct {
 	connections []string // by id, in place of channels
 	err         error    // a name that cannot be used
 }
+
+// A SingleClientProxy is the [ClientProxy] of one connection, which can also be asked
+// for a result: see [Invoke].
+type SingleClientProxy struct{ ClientProxy }
 
 func (p *ClientProxy) check(what, name string) {
 	if err := p.hub.checkName(what, name); err != nil && p.err == nil {

@@ -29,6 +29,8 @@ type connection struct {
 
 	out         outbound
 	invocations invocations
+	calls       calls
+	waiting     budget // of the client's input
 
 	// Owned by the reader (Receive and Disconnected).
 	input []byte // received and not yet parsed: the beginning of a frame
@@ -73,6 +75,8 @@ func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Sess
 		ctx: ctx, cancel: cancel, opened: time.Now(),
 	}
 	c.caller = &Caller{c: c}
+	c.invocations.permits = h.parallel
+	c.waiting.max = h.maxWaiting
 	c.lastPing = c.opened.UnixNano()
 	c.out = outbound{
 		link: link, maxBytes: h.maxQueueBytes, maxFrames: h.maxQueueFrames,
@@ -128,8 +132,9 @@ func (c *connection) lastFrame(how closing) []byte {
 func (c *connection) finish() {
 	defer c.hub.work.Done()
 	c.hub.handshakes.remove(c)
-	if handler, ok := c.hub.value.(DisconnectedHandler); ok && c.established {
-		err := c.guard(func() error { return handler.OnDisconnected(c.hub.ctx, c.caller, c.how.err) })
+	c.hub.results.abandon(c)
+	if c.established {
+		err := c.guard(func() error { return c.disconnected(c.hub.ctx, c.how.err) })
 		if err != nil {
 			c.hub.logger.Error("OnDisconnected failed", "connection", c.id, "error", err)
 		}

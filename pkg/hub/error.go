@@ -10,6 +10,10 @@ import (
 var (
 	// ErrNoConnection reports that this node does not hold the connection.
 	ErrNoConnection = errors.New("no such connection")
+	// ErrDisconnected reports a connection that ended before it had answered.
+	ErrDisconnected = errors.New("disconnected")
+	// ErrExpired reports a membership that would have ended before it began.
+	ErrExpired = errors.New("expired already")
 	// ErrNameTooLong reports a group name or user identifier over the limit of
 	// [WithMaximumNameBytes].
 	ErrNameTooLong = errors.New("name too long")

@@ -2,31 +2,100 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // Groups changes which groups connections belong to. A group is there while it has
 // members; nobody has to make or delete it. Any name will do, the empty one too; it
 // is limited by [WithMaximumNameBytes].
-type Groups struct{ hub *Hub }
+type Groups struct {
+	hub    *Hub
+	caller *Caller // on whose behalf; nil if that is no client's
+}
+
+// A MembershipOption adjusts a membership that is about to begin.
+type MembershipOption func(*membershipOptions)
+
+type membershipOptions struct {
+	expires time.Time
+}
+
+// Until ends the membership at t, unless it is extended by then: adding the connection
+// again sets another end, or none.
+func Until(t time.Time) MembershipOption {
+	return func(o *membershipOptions) { o.expires = earlier(o.expires, t) }
+}
+
+// UntilCredentialsExpire ends the membership when the caller's credentials do. If they
+// do not, neither does it.
+func UntilCredentialsExpire(c *Caller) MembershipOption { return Until(c.Identity().Expires) }
+
+// earlier returns the earlier of two times, of which zero is the latest.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
 
 // Add makes a connection of this node a member of the group. When it has returned nil
 // the membership is in force in the whole cluster: whatever is sent to the group from
-// then on, by any node, reaches the connection. Adding a member again changes
-// nothing.
+// then on, by any node, reaches the connection. Adding a member again changes nothing
+// but when the membership ends.
 //
 // Without access to the backplane it fails, after the backplane's subscribe time-out
 // at the latest, and the connection is no member. It fails with [ErrNoConnection] if
-// this node does not hold the connection (any more), and with [ErrNameTooLong].
-func (g Groups) Add(ctx context.Context, connectionID, group string) error {
-	c, err := g.find(connectionID, group)
-	if err == nil {
-		err = c.joinGroup(ctx, group)
-	}
-	if err != nil {
+// this node does not hold the connection (any more), with [ErrNameTooLong], with
+// [ErrExpired] if the membership would have ended before it began, and with what the
+// [JoinAuthorizer] says, which is asked if it is called on a [Caller]'s behalf.
+func (g Groups) Add(ctx context.Context, connectionID, group string, options ...MembershipOption) error {
+	if err := g.add(ctx, connectionID, group, options); err != nil {
 		return fmt.Errorf("add connection to group: %w", err)
 	}
 	return nil
+}
+
+func (g Groups) add(ctx context.Context, connectionID, group string, options []MembershipOption) error {
+	c, err := g.find(connectionID, group)
+	if err != nil {
+		return err
+	}
+	var o membershipOptions
+	for _, option := range options {
+		option(&o)
+	}
+	if authorizer := g.hub.joinAuthorizer; authorizer != nil && g.caller != nil {
+		expires, err := authorizer(ctx, g.caller, group)
+		if err != nil {
+			return err
+		}
+		o.expires = earlier(o.expires, expires)
+	}
+	if !o.expires.IsZero() && !o.expires.After(time.Now()) {
+		return ErrExpired
+	}
+	return c.joinGroup(ctx, group, o.expires)
+}
+
+// A JoinAuthorizer decides whether a client may join a group, or have another
+// connection join it: see [WithJoinAuthorizer]. An error refuses it; an [*Error] says
+// why to the client. A time that is not zero is when the membership ends at the latest.
+// It is called concurrently.
+type JoinAuthorizer func(ctx context.Context, caller *Caller, group string) (expires time.Time, err error)
+
+// WithJoinAuthorizer asks a about each Add that is made on behalf of a client, that is
+// through [Caller.Groups]. The default is to ask nobody: groups by themselves keep
+// nobody out, so whoever may invoke a method that joins a group may join it.
+func WithJoinAuthorizer(a JoinAuthorizer) Option {
+	return func(c *config) error {
+		if a == nil {
+			return errors.New("join authorizer is nil")
+		}
+		c.joinAuthorizer = a
+		return nil
+	}
 }
 
 // Remove ends a membership. Nothing that is sent to the group after it has returned

@@ -39,6 +39,7 @@ type Hub struct {
 	config
 	value   any
 	methods methods
+	results results
 	pings   [][]byte // by encoding
 	metrics *metrics
 
@@ -67,7 +68,7 @@ func New(value any, options ...Option) (*Hub, error) {
 			wrong = append(wrong, err)
 		}
 	}
-	ms, err := methodsOf(value)
+	ms, err := methodsOf(value, c.methodOptions)
 	if err != nil {
 		wrong = append(wrong, err)
 	}

@@ -2,8 +2,8 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -143,10 +143,7 @@ func (c *connection) connect() error {
 	c.mu.Unlock()
 	c.hub.handshakes.remove(c)
 
-	var err error
-	if handler, ok := c.hub.value.(ConnectedHandler); ok {
-		err = c.guard(func() error { return handler.OnConnected(c.ctx, c.caller) })
-	}
+	err := c.guard(func() error { return c.connected(context.WithValue(c.ctx, connectingKey{}, true)) })
 
 	c.mu.Lock()
 	c.connecting = false
@@ -166,15 +163,21 @@ func (c *connection) connect() error {
 	return nil
 }
 
-// handle acts on one message from the client. Messages that this hub has no use for
-// are ignored: an answer to nothing, an item of no stream, a cancellation of what has
-// ended, unknown types.
+// handle acts on one message from the client. What the hub has no use for is ignored:
+// an answer to nothing, an item of no stream, a cancellation of what has ended, unknown
+// types.
 func (c *connection) handle(m protocol.Message, size int) {
 	switch m := m.(type) {
 	case *protocol.Invocation:
-		c.dispatch(m, size)
+		c.dispatch(m, false, size)
 	case *protocol.StreamInvocation:
-		c.refuseStream(m)
+		c.dispatch(&m.Invocation, true, size)
+	case *protocol.StreamItem:
+		c.receiveItem(m, size)
+	case *protocol.Completion:
+		c.receiveCompletion(m)
+	case *protocol.CancelInvocation:
+		c.cancelInvocation(m.InvocationID)
 	case *protocol.Ping:
 		c.pinged.Store(true)
 	case *protocol.Close:
@@ -186,37 +189,10 @@ func (c *connection) handle(m protocol.Message, size int) {
 	}
 }
 
-// refuseStream answers an invocation that wants a stream of a method that has none.
-func (c *connection) refuseStream(m *protocol.StreamInvocation) {
-	method := c.hub.methods.lookup(m.Target)
-	if method == nil {
-		c.complete(m.InvocationID, nil, failedToInvoke(m.Target)+unknownMethodDetails)
-		return
-	}
-	c.complete(m.InvocationID, nil, fmt.Sprintf("The client attempted to invoke the non-streaming '%s' method with a streaming invocation.", method.name))
-}
-
 func failedToInvoke(target string) string {
 	return "Failed to invoke '" + target + "' due to an error on the server."
 }
 
 func errorInvoking(target string) string {
 	return "An unexpected error occurred invoking '" + target + "' on the server."
-}
-
-// complete answers an invocation, unless it wanted no answer: with the error text if
-// there is one, and else with the result.
-func (c *connection) complete(invocationID string, result any, errorText string) {
-	if invocationID == "" {
-		return
-	}
-	m := &protocol.Completion{InvocationID: invocationID, Error: errorText}
-	if errorText == "" {
-		m.HasResult, m.Result = true, result
-	}
-	if err := c.send(m); err != nil {
-		// As in the reference implementation: the client could not tell this error from
-		// one of the method, which has done its work.
-		c.fail(fmt.Errorf("encode result: %w", err))
-	}
 }

@@ -1,134 +1,189 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
-	"sync"
+	"sync/atomic"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
-// An invocation is a bound call of a method that waits for its turn.
+// An invocation is a bound call of a method, from its dispatch to its completion.
 type invocation struct {
-	id        string
-	method    *method
-	arguments []reflect.Value
-	size      int // bytes that it counts for while it waits
+	connection *connection
+	id         string // empty: no answer is wanted
+	method     *method
+	arguments  []reflect.Value // see method.bind
+	uploads    []*upload
+	streaming  bool // it was asked for a stream, and its method has one
+	size       int  // bytes that it counts for while it waits
+
+	// ctx ends when the client cancels the invocation, when the connection ends, and
+	// when the invocation has been completed.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	gaveBack atomic.Bool // see givePermitBack
 }
 
-// invocations are the calls of one connection. They run one at a time and in order,
-// in a goroutine that lives only while there are any.
-type invocations struct {
-	mu      sync.Mutex
-	waiting []*invocation
-	bytes   int           // sizes of waiting
-	running bool          // a runner exists
-	room    chan struct{} // made by a reader that waits, closed when something was taken
-}
+// invocationKey is the context key of the invocation that code runs on behalf of.
+type invocationKey struct{}
 
-// push adds an invocation. If there is no room it does not, and returns what to wait
-// for before trying again. start says that the caller must start a runner.
-func (q *invocations) push(i *invocation, max int) (start bool, full <-chan struct{}) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.bytes > 0 && q.bytes+i.size > max {
-		if q.room == nil {
-			q.room = make(chan struct{})
+// dispatch deals with an invocation, or answers it at once if it cannot be run. One
+// that has no part in a stream waits for its turn; when too much waits, the reader
+// waits here, and the client with it. One that has runs from now on, beside others.
+func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) {
+	i, refusal := c.prepare(m, streaming)
+	if refusal != "" {
+		c.complete(m.InvocationID, nil, refusal)
+		return
+	}
+	i.size = size
+	if i.streaming || len(i.uploads) > 0 {
+		if text := c.begin(i); text != "" {
+			i.cancel()
+			c.complete(m.InvocationID, nil, text)
+			return
 		}
-		return false, q.room
+		c.hub.work.Go(func() { c.invoke(i) })
+		return
 	}
-	q.waiting = append(q.waiting, i)
-	q.bytes += i.size
-	start = !q.running
-	q.running = true
-	return start, nil
+	if c.waiting.acquire(c.ctx, size) != nil {
+		i.cancel()
+		return
+	}
+	c.begin(i)
+	if c.invocations.push(i) {
+		c.hub.work.Go(c.run)
+	}
 }
 
-// pop takes the next invocation. None means that the runner must end.
-func (q *invocations) pop() *invocation {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.waiting) == 0 {
-		q.waiting, q.running = nil, false
-		return nil
-	}
-	i := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
-	q.bytes -= i.size
-	if q.room != nil {
-		close(q.room)
-		q.room = nil
-	}
-	return i
-}
-
-// dispatch binds an invocation and queues it. What cannot be invoked is answered at
-// once. When the queue is full the reader waits here, and the client with it.
-func (c *connection) dispatch(m *protocol.Invocation, size int) {
+// prepare makes an invocation of a message, or says why it cannot be. The order of the
+// checks is the reference implementation's.
+func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocation, refusal string) {
 	method := c.hub.methods.lookup(m.Target)
 	if method == nil {
-		c.hub.metrics.invocations.WithLabelValues("unknown_method").Inc()
-		c.complete(m.InvocationID, nil, failedToInvoke(m.Target)+unknownMethodDetails)
-		return
+		c.hub.metrics.unknownMethod.Inc()
+		return nil, failedToInvoke(m.Target) + unknownMethodDetails
 	}
 	arguments, err := method.bind(c.protocol(), m.RawArguments)
 	if err != nil {
-		c.hub.metrics.invocations.WithLabelValues("bad_arguments").Inc()
-		c.complete(m.InvocationID, nil, c.hub.withDetails(failedToInvoke(method.name), err))
-		return
+		c.hub.metrics.badArguments.Inc()
+		return nil, c.hub.withDetails(failedToInvoke(method.name), err)
 	}
-	if n := len(m.StreamIDs); n > 0 {
-		c.hub.metrics.invocations.WithLabelValues("bad_arguments").Inc()
-		c.complete(m.InvocationID, nil, fmt.Sprintf("%s HubException: Client sent %d stream(s), Hub method expects 0.", errorInvoking(method.name), n))
-		return
+	if err := c.authorized(method); err != nil {
+		c.hub.metrics.unauthorized.Inc()
+		c.hub.logger.Debug("invocation refused", "hub", c.hub.name, "method", method.name, "error", err)
+		return nil, "Failed to invoke '" + method.name + "' because user is unauthorized"
 	}
-	i := &invocation{id: m.InvocationID, method: method, arguments: arguments, size: size}
-	for {
-		start, full := c.invocations.push(i, c.hub.maxWaiting)
-		if start {
-			c.hub.work.Go(c.run)
-		}
-		if full == nil {
-			return
-		}
-		select {
-		case <-full:
-		case <-c.ctx.Done():
-			return
-		}
+	switch {
+	case streaming && !method.streams():
+		refusal = fmt.Sprintf("The client attempted to invoke the non-streaming '%s' method with a streaming invocation.", method.name)
+	case !streaming && method.streams():
+		refusal = fmt.Sprintf("The client attempted to invoke the streaming '%s' method with a non-streaming invocation.", method.name)
+	case len(m.StreamIDs) != method.uploads:
+		refusal = fmt.Sprintf("%s HubException: Client sent %d stream(s), Hub method expects %d.", errorInvoking(method.name), len(m.StreamIDs), method.uploads)
 	}
+	if refusal != "" {
+		c.hub.metrics.badArguments.Inc()
+		return nil, refusal
+	}
+	i = &invocation{connection: c, id: m.InvocationID, method: method, arguments: arguments, streaming: streaming}
+	i.ctx, i.cancel = context.WithCancel(context.WithValue(c.ctx, invocationKey{}, i))
+	c.addUploads(i, m.StreamIDs)
+	return i, ""
 }
 
-// run invokes what waits until nothing does. Owner: the connection (the hub joins
-// it); it ends when the queue is empty or the connection has ended, though not before
-// the method that it is in returns.
+func (c *connection) authorized(m *method) error {
+	for _, required := range m.requires {
+		if err := required(c.ctx, c.caller.Identity()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run invokes what waits until nothing does, or until the invocation that it is in
+// gives its permit back. Owner: the connection (the hub joins it); when the connection
+// has ended it ends with the method that it is in.
 func (c *connection) run() {
 	for i := c.invocations.pop(); i != nil; i = c.invocations.pop() {
-		if c.ctx.Err() == nil {
-			c.invoke(i)
+		c.waiting.release(i.size)
+		c.invoke(i)
+		if i.gaveBack.Load() {
+			return
 		}
 	}
 }
 
-func (c *connection) invoke(i *invocation) {
-	var result any
-	err := c.guard(func() (err error) {
-		result, err = i.method.invoke(c.ctx, c.caller, i.arguments)
-		return err
-	})
-	if err == nil {
-		c.hub.metrics.invocations.WithLabelValues("ok").Inc()
-		c.complete(i.id, result, "")
+// givePermitBack lets the next invocation of the connection run although this one has
+// not returned, since it is about to wait for an answer of a client, which may depend
+// on it. The permit is not taken again.
+func (c *connection) givePermitBack(i *invocation) {
+	if i.streaming || len(i.uploads) > 0 || i.gaveBack.Swap(true) {
 		return
 	}
-	c.hub.metrics.invocations.WithLabelValues("error").Inc()
+	if c.invocations.giveBack() {
+		c.hub.work.Go(c.run)
+	}
+}
+
+// invoke runs an invocation and answers it.
+func (c *connection) invoke(i *invocation) {
+	defer c.done(i)
+	if c.ctx.Err() != nil {
+		return
+	}
+	var result any
+	err := c.guard(func() (err error) {
+		result, err = c.call(i)
+		return err
+	})
+	if err == nil && i.streaming {
+		c.stream(i, result)
+		return
+	}
+	c.count(err)
+	if err != nil {
+		c.logFailure("hub method failed", i, err)
+		c.complete(i.id, nil, c.hub.withDetails(errorInvoking(i.method.name), err))
+		return
+	}
+	c.complete(i.id, result, "")
+}
+
+func (c *connection) count(err error) {
+	if err != nil {
+		c.hub.metrics.failed.Inc()
+	} else {
+		c.hub.metrics.succeeded.Inc()
+	}
+}
+
+func (c *connection) logFailure(what string, i *invocation, err error) {
 	level := slog.LevelError
 	if _, shown := errors.AsType[*Error](err); shown {
 		level = slog.LevelDebug // the client reads it
 	}
-	c.hub.logger.Log(c.ctx, level, "hub method failed", "hub", c.hub.name, "method", i.method.name, "error", err)
-	c.complete(i.id, nil, c.hub.withDetails(errorInvoking(i.method.name), err))
+	c.hub.logger.Log(c.ctx, level, what, "hub", c.hub.name, "method", i.method.name, "error", err)
+}
+
+// complete answers an invocation, unless it wanted no answer: with the error text if
+// there is one, and else with the result.
+func (c *connection) complete(invocationID string, result any, errorText string) {
+	if invocationID == "" {
+		return
+	}
+	m := &protocol.Completion{InvocationID: invocationID, Error: errorText}
+	if errorText == "" {
+		m.HasResult, m.Result = true, result
+	}
+	if err := c.send(m); err != nil {
+		// As in the reference implementation: the client could not tell this error from
+		// one of the method, which has done its work.
+		c.fail(fmt.Errorf("encode result: %w", err))
+	}
 }

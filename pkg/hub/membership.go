@@ -2,23 +2,28 @@ package hub
 
 import (
 	"context"
+	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// A membership of a group. Both fields are guarded by the connection's mu.
+// A membership of a group. All fields are guarded by the connection's mu.
 type membership struct {
 	*member
 	// confirmed says that the subscription has been seen in force since the connection
 	// joined, so that somebody may have been told that the join is effective.
 	confirmed bool
+	// expiry ends the membership; nil if it has no end. A timer that has fired too late
+	// to be stopped finds another one here, and does nothing.
+	expiry *time.Timer
 }
 
-// joinGroup returns nil once the membership is in force.
+// joinGroup returns nil once the membership is in force, until expires if that is not
+// zero.
 //
 // The membership is entered, and its channel counted, before waiting: what arrives
 // meanwhile is delivered, and whoever ends the connection finds it to undo.
-func (c *connection) joinGroup(ctx context.Context, group string) error {
+func (c *connection) joinGroup(ctx context.Context, group string, expires time.Time) error {
 	ch := backplane.Group(group)
 	c.mu.Lock()
 	if c.ended {
@@ -33,6 +38,7 @@ func (c *connection) joinGroup(ctx context.Context, group string) error {
 		}
 		c.groups[group] = m
 	}
+	c.expire(group, m, expires)
 	wait := c.hub.attachment.Subscribe(ch)
 	c.mu.Unlock()
 
@@ -58,6 +64,26 @@ func (c *connection) joinGroup(ctx context.Context, group string) error {
 	return err
 }
 
+// expire sets when a membership ends: never, if that is zero. It is called with mu held.
+func (c *connection) expire(group string, m *membership, at time.Time) {
+	if m.expiry != nil {
+		m.expiry.Stop()
+		m.expiry = nil
+	}
+	if at.IsZero() {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(at), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.groups[group] == m && m.expiry == timer {
+			c.dropGroup(group, m)
+		}
+	})
+	m.expiry = timer
+}
+
 func (c *connection) leaveGroup(group string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,6 +95,7 @@ func (c *connection) leaveGroup(group string) {
 // dropGroup is called with mu held.
 func (c *connection) dropGroup(group string, m *membership) {
 	delete(c.groups, group)
+	c.expire(group, m, time.Time{})
 	c.hub.registry.leave(m.member)
 	c.hub.attachment.Unsubscribe(m.channel)
 }

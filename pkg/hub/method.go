@@ -5,21 +5,47 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
+	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
 // A method is an exported method of the hub's value, ready to be invoked. It is made
 // once, by New, and not changed.
 type method struct {
-	name       string // as declared
+	name       string // by which clients invoke it
 	function   reflect.Value
-	parameters []reflect.Type // without context and caller
-	hasResult  bool
+	parameters []parameter // without context and caller
+	values     int         // parameters that come as arguments
+	uploads    int         // parameters that are streams from the client
+	result     resultKind
 	hasError   bool
+	filters    []Filter           // of this method, the outermost first
+	requires   []auth.Requirement // of whoever invokes it
 }
+
+// A parameter of a method is a value or, if item is not nil, a stream of such items.
+type parameter struct {
+	reflect.Type
+	item reflect.Type
+}
+
+// resultKind says what a method's first result is, if it is no error.
+type resultKind int
+
+const (
+	noResult resultKind = iota
+	valueResult
+	sequenceResult // iter.Seq[T]: a stream
+	fallibleResult // iter.Seq2[T, error]: a stream
+	channelResult  // <-chan T: a stream
+)
+
+func (m *method) streams() bool { return m.result >= sequenceResult }
 
 // methods finds methods by name without regard to case.
 type methods map[string]*method
@@ -38,31 +64,36 @@ var lifecycle = map[string]reflect.Type{
 	"OnDisconnected": reflect.TypeFor[DisconnectedHandler](),
 }
 
-// methodsOf compiles the exported methods of value, or says all that is wrong with
-// any of them.
-func methodsOf(value any) (methods, error) {
+// methodsOf compiles the exported methods of value and adjusts them, or says all that
+// is wrong with any of them.
+func methodsOf(value any, options []methodOptions) (methods, error) {
 	t := reflect.TypeOf(value)
 	if t == nil {
 		return nil, errors.New("hub is nil")
 	}
-	found := make(methods)
+	declared := make(map[string]*method)
 	var wrong []error
-	for declared := range t.Methods() {
-		name := declared.Name
-		if handler, ok := lifecycle[name]; ok {
+	for d := range t.Methods() {
+		if handler, ok := lifecycle[d.Name]; ok {
 			if !t.Implements(handler) {
-				wrong = append(wrong, fmt.Errorf("method %s.%s is not that of %s", t, name, handler))
+				wrong = append(wrong, fmt.Errorf("method %s.%s is not that of %s", t, d.Name, handler))
 			}
 			continue
 		}
-		m, err := compile(name, reflect.ValueOf(value).MethodByName(name))
+		m, err := compile(d.Name, reflect.ValueOf(value).MethodByName(d.Name))
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("method %s.%s %w", t, name, err))
+			wrong = append(wrong, fmt.Errorf("method %s.%s %w", t, d.Name, err))
 			continue
 		}
-		key := strings.ToLower(name)
+		declared[d.Name] = m
+	}
+	wrong = append(wrong, adjust(declared, options))
+	found := make(methods)
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		m := declared[name]
+		key := strings.ToLower(m.name)
 		if found[key] != nil {
-			wrong = append(wrong, fmt.Errorf("method %s.%s: Duplicate definitions of '%s'. Overloading is not supported.", t, name, name))
+			wrong = append(wrong, fmt.Errorf("method %s.%s: Duplicate definitions of '%s'. Overloading is not supported.", t, name, m.name))
 			continue
 		}
 		found[key] = m
@@ -78,7 +109,7 @@ func (ms methods) lookup(name string) *method {
 	return ms[strings.ToLower(name)]
 }
 
-const wantedSignature = "func(context.Context, *hub.Caller, ...) with at most a value and an error as results"
+const wantedSignature = "func(context.Context, *hub.Caller, ...) with at most a value or a stream and an error as results"
 
 func compile(name string, function reflect.Value) (*method, error) {
 	t := function.Type()
@@ -91,10 +122,18 @@ func compile(name string, function reflect.Value) (*method, error) {
 	m := &method{name: name, function: function}
 	var wrong []error
 	for i := 2; i < t.NumIn(); i++ {
-		if err := encodable(t.In(i), nil); err != nil {
+		p := parameter{Type: t.In(i), item: uploadItem(t.In(i))}
+		encoded := p.Type
+		if p.item == nil {
+			m.values++
+		} else {
+			m.uploads++
+			encoded = p.item
+		}
+		if err := encodable(encoded, nil); err != nil {
 			wrong = append(wrong, fmt.Errorf("parameter %d: %w", i+1, err))
 		}
-		m.parameters = append(m.parameters, t.In(i))
+		m.parameters = append(m.parameters, p)
 	}
 	results := t.NumOut()
 	if results > 0 && t.Out(results-1) == errorType {
@@ -105,12 +144,34 @@ func compile(name string, function reflect.Value) (*method, error) {
 		wrong = append(wrong, fmt.Errorf("has too many results: want %s", wantedSignature))
 	}
 	if results == 1 {
-		m.hasResult = true
-		if err := encodable(t.Out(0), nil); err != nil {
+		var encoded reflect.Type
+		m.result, encoded = resultOf(t.Out(0))
+		if err := encodable(encoded, nil); err != nil {
 			wrong = append(wrong, fmt.Errorf("result: %w", err))
 		}
 	}
 	return m, errors.Join(wrong...)
+}
+
+// uploadItem returns the T of an iter.Seq2[T, error], and nil of any other type.
+func uploadItem(t reflect.Type) reflect.Type {
+	if kind, item := resultOf(t); kind == fallibleResult {
+		return item
+	}
+	return nil
+}
+
+// resultOf tells what kind of result the type is, and the type that is to be encoded.
+func resultOf(t reflect.Type) (resultKind, reflect.Type) {
+	switch {
+	case t.Kind() == reflect.Chan && t.ChanDir() == reflect.RecvDir:
+		return channelResult, t.Elem()
+	case t.CanSeq2() && t.Kind() == reflect.Func && t.In(0).In(1) == errorType:
+		return fallibleResult, t.In(0).In(0)
+	case t.CanSeq() && t.Kind() == reflect.Func:
+		return sequenceResult, t.In(0).In(0)
+	}
+	return valueResult, t
 }
 
 // encodable reports what in a type has no encoding.
@@ -146,14 +207,17 @@ func encodable(t reflect.Type, seen map[reflect.Type]bool) error {
 	return nil
 }
 
-// bind decodes the arguments of an invocation. Nothing in them refers to raw.
+// bind decodes the arguments of an invocation. Nothing in them refers to raw. The
+// values returned are all that the function wants: the first two are the context and
+// the caller, which invoke adds, as it does the streams.
 func (m *method) bind(p protocol.Protocol, raw []byte) ([]reflect.Value, error) {
-	targets := make([]any, len(m.parameters))
-	// The first two are the context and the caller, which invoke adds.
+	targets := make([]any, 0, m.values)
 	values := make([]reflect.Value, len(m.parameters)+2)
-	for i, t := range m.parameters {
-		v := reflect.New(t)
-		targets[i], values[i+2] = v.Interface(), v.Elem()
+	for i, parameter := range m.parameters {
+		if parameter.item == nil {
+			v := reflect.New(parameter.Type)
+			targets, values[i+2] = append(targets, v.Interface()), v.Elem()
+		}
 	}
 	if err := p.BindArguments(raw, targets...); err != nil {
 		return nil, err
@@ -161,7 +225,7 @@ func (m *method) bind(p protocol.Protocol, raw []byte) ([]reflect.Value, error) 
 	return values, nil
 }
 
-// invoke runs the method. arguments are those that bind made.
+// invoke runs the method. arguments are those that bind made, with the streams put in.
 func (m *method) invoke(ctx context.Context, caller *Caller, arguments []reflect.Value) (any, error) {
 	arguments[0], arguments[1] = reflect.ValueOf(ctx), reflect.ValueOf(caller)
 	results := m.function.Call(arguments)
@@ -170,7 +234,7 @@ func (m *method) invoke(ctx context.Context, caller *Caller, arguments []reflect
 			return nil, err
 		}
 	}
-	if !m.hasResult {
+	if m.result == noResult {
 		return nil, nil
 	}
 	return results[0].Interface(), nil

@@ -18,7 +18,7 @@ func (goodHub) OnConnected(context.Context, *Caller) error              { return
 func (goodHub) unexported()                                             {}
 
 func TestMethodsOf(t *testing.T) {
-	ms, err := methodsOf(goodHub{})
+	ms, err := methodsOf(goodHub{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestMethodsOf(t *testing.T) {
 }
 
 func TestInvokeMethod(t *testing.T) {
-	ms, err := methodsOf(goodHub{})
+	ms, err := methodsOf(goodHub{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

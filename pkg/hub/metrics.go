@@ -10,6 +10,8 @@ type metrics struct {
 	slowConsumers prometheus.Counter
 	malformed     prometheus.Counter
 	invocations   *prometheus.CounterVec
+
+	succeeded, failed, unknownMethod, badArguments, unauthorized prometheus.Counter // of invocations
 }
 
 func newMetrics(hub string) *metrics {
@@ -17,7 +19,7 @@ func newMetrics(hub string) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "heliograph_hub_" + name, Help: help, ConstLabels: labels})
 	}
-	return &metrics{
+	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "heliograph_hub_connections", Help: "Connections that this node holds.", ConstLabels: labels,
 		}),
@@ -26,9 +28,15 @@ func newMetrics(hub string) *metrics {
 		slowConsumers: counter("slow_consumers_total", "Connections closed because the client read too slowly."),
 		malformed:     counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
 		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments.", ConstLabels: labels,
+			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments, unauthorized.", ConstLabels: labels,
 		}, []string{"result"}),
 	}
+	m.succeeded = m.invocations.WithLabelValues("ok")
+	m.failed = m.invocations.WithLabelValues("error")
+	m.unknownMethod = m.invocations.WithLabelValues("unknown_method")
+	m.badArguments = m.invocations.WithLabelValues("bad_arguments")
+	m.unauthorized = m.invocations.WithLabelValues("unauthorized")
+	return m
 }
 
 func (m *metrics) all() []prometheus.Collector {

@@ -36,6 +36,11 @@ type config struct {
 	maxQueueBytes    int
 	maxQueueFrames   int
 	maxWaiting       int
+	maxStreams       int
+	parallel         int
+	filters          []Filter
+	methodOptions    []methodOptions
+	joinAuthorizer   JoinAuthorizer
 	maxName          int
 	detailedErrors   bool
 }
@@ -53,6 +58,8 @@ func defaults() config {
 		maxQueueBytes:    4 << 20,
 		maxQueueFrames:   65536,
 		maxWaiting:       1 << 20,
+		maxStreams:       1000,
+		parallel:         1,
 		maxName:          16 << 10,
 	}
 }
@@ -243,6 +250,64 @@ func WithLogger(l *slog.Logger) Option {
 func WithMetrics(r prometheus.Registerer) Option {
 	return func(c *config) error {
 		c.registerer = r
+		return nil
+	}
+}
+
+// WithMaximumParallelInvocationsPerClient sets how many invocations of one connection
+// may run at a time. The default is 1: they run one after the other. Invocations that
+// have part in a stream run beside them in any case.
+func WithMaximumParallelInvocationsPerClient(n int) Option {
+	return func(c *config) error {
+		if n < 1 {
+			return fmt.Errorf("maximum of %d parallel invocations per client", n)
+		}
+		c.parallel = n
+		return nil
+	}
+}
+
+// WithMaximumStreamsPerClient bounds how many invocations that stream, either way, one
+// connection may have at a time. The default is 1000; more are refused.
+func WithMaximumStreamsPerClient(n int) Option {
+	return func(c *config) error {
+		if n < 0 {
+			return fmt.Errorf("maximum of %d streams per client", n)
+		}
+		c.maxStreams = n
+		return nil
+	}
+}
+
+// WithWaitingInput bounds what may wait of a connection's input, in bytes of its
+// messages: invocations for their turn, and items of uploaded streams for their method.
+// The default is 1 MiB. While that much waits nothing more is read from the client; up
+// to then pings, completions and cancellations pass what waits.
+func WithWaitingInput(bytes int) Option {
+	return func(c *config) error {
+		if bytes < 1 {
+			return fmt.Errorf("waiting input of %d bytes", bytes)
+		}
+		c.maxWaiting = bytes
+		return nil
+	}
+}
+
+// WithFilter adds a filter around everything that the hub does. Of several, the first
+// is the outermost.
+func WithFilter(f Filter) Option {
+	return func(c *config) error {
+		c.filters = append(c.filters, f)
+		return nil
+	}
+}
+
+// WithAuthorization requires something of everybody who makes a request to the hub: who
+// is not authenticated is answered 401, and who does not meet a requirement 403. The
+// default is to let everybody in whose credentials are not invalid.
+func WithAuthorization(requirements ...auth.Requirement) Option {
+	return func(c *config) error {
+		c.transport.Requirements = append(c.transport.Requirements, requirements...)
 		return nil
 	}
 }

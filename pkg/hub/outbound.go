@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -11,6 +12,10 @@ import (
 // coalesceBytes is how much one message of the transport may join: enough to save
 // system calls, little enough that clients see progress.
 const coalesceBytes = 64 << 10
+
+// streamBytes is how much may wait before a stream's next item does. It is well below
+// what closes a connection, which is for sends that do not wait.
+const streamBytes = 64 << 10
 
 // lingering is how long what has been queued may take to go out once the connection
 // ends. The write that is then in progress has its own bound, the send time-out.
@@ -43,13 +48,14 @@ type outbound struct {
 	spawn     func(func()) // starts a goroutine that the hub joins
 	failed    func(error)  // told by drain, once, that a write failed; must not wait
 
-	mu       sync.Mutex // never held across a write
-	frames   [][]byte   // waiting; each is shared with other connections: read-only
-	bytes    int        // in frames, and in what drain is writing
-	inFlight int        // in what drain is writing
-	held     bool       // nothing goes out before the handshake's answer
-	writing  bool       // drain is running
-	closing  time.Time  // if set, nothing more is taken; the link is closed after the last frame
+	mu       sync.Mutex    // never held across a write
+	frames   [][]byte      // waiting; each is shared with other connections: read-only
+	bytes    int           // in frames, and in what drain is writing
+	inFlight int           // in what drain is writing
+	held     bool          // nothing goes out before the handshake's answer
+	writing  bool          // drain is running
+	room     chan struct{} // made by who waits for room, closed when there may be some
+	closing  time.Time     // if set, nothing more is taken; the link is closed after the last frame
 }
 
 // enqueue adds a frame. The error is errSlowConsumer or errOutboundClosed.
@@ -64,6 +70,47 @@ func (o *outbound) enqueue(frame []byte) error {
 	}
 	o.push(frame)
 	return nil
+}
+
+// enqueueWhenRoom adds a frame once little waits before it. The error is
+// errOutboundClosed or the context's.
+func (o *outbound) enqueueWhenRoom(ctx context.Context, frame []byte) error {
+	for {
+		room, err := o.enqueueIfRoom(frame)
+		if room == nil {
+			return err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// enqueueIfRoom returns what to wait for, or the outcome.
+func (o *outbound) enqueueIfRoom(frame []byte) (room <-chan struct{}, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closing.IsZero() {
+		return nil, errOutboundClosed
+	}
+	if o.bytes > 0 && o.bytes+len(frame) > min(streamBytes, o.maxBytes) || len(o.frames) >= o.maxFrames {
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		return o.room, nil
+	}
+	o.push(frame)
+	return nil, nil
+}
+
+// madeRoom is called with mu held.
+func (o *outbound) madeRoom() {
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
 }
 
 // busy reports whether something waits or is being written.
@@ -98,6 +145,7 @@ func (o *outbound) finish(last []byte, drop bool) {
 		return
 	}
 	o.closing = time.Now()
+	o.madeRoom() // who waits is to see that there is no use in it
 	if o.held || drop {
 		for _, f := range o.frames {
 			o.bytes -= len(f)
@@ -155,6 +203,7 @@ func (o *outbound) next() ([][]byte, error) {
 	defer o.mu.Unlock()
 	o.bytes -= o.inFlight
 	o.inFlight = 0
+	o.madeRoom()
 	closing := !o.closing.IsZero()
 	if len(o.frames) == 0 {
 		o.frames, o.writing = nil, false
@@ -187,5 +236,6 @@ func (o *outbound) stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closing = time.Now()
+	o.madeRoom()
 	o.frames, o.bytes, o.inFlight = nil, 0, 0
 }

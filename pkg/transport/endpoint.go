@@ -56,7 +56,7 @@ func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
 // is open.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	identity, err := e.m.Authenticator.Authenticate(r)
-	if err != nil || (e.requireAuthenticated && !identity.Authenticated) {
+	if err != nil || !identity.Authenticated && (e.requireAuthenticated || len(e.m.Requirements) > 0) {
 		challenge := "Bearer"
 		if err != nil {
 			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
@@ -65,6 +65,13 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", challenge)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
+	}
+	for _, required := range e.m.Requirements {
+		if err := required(r.Context(), identity); err != nil {
+			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 	}
 	if strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), "/negotiate") || r.URL.Path == "negotiate" {
 		e.negotiate(w, r, identity)

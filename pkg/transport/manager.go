@@ -22,6 +22,9 @@ type Config struct {
 	Accept Accept
 	// Authenticator says who makes a request. The default takes all for anonymous.
 	Authenticator auth.Authenticator
+	// Requirements are met by whoever makes a request: 401 answers who is not
+	// authenticated, if there are any, and 403 who does not meet them.
+	Requirements []auth.Requirement
 	// DisconnectTimeout is how long a negotiated connection waits for its transport.
 	// The default is 15s.
 	DisconnectTimeout time.Duration
