@@ -103,6 +103,9 @@ func (c *connection) end(how closing) {
 	c.mu.Unlock()
 
 	c.cancel()
+	for _, i := range c.invocations.close() {
+		c.dropInvocation(i)
+	}
 	c.out.finish(last, how.drop)
 	if !connecting {
 		c.hub.work.Go(c.finish)
@@ -162,9 +165,13 @@ func (c *connection) fail(err error) {
 	c.end(closing{err: err, text: c.hub.withDetails(textClosedWithError, err), allowReconnect: true})
 }
 
-// writeFailed is called by the outbound queue's writer.
+// writeFailed is called by the outbound queue's writer. What the client sent before is
+// done all the same.
 func (c *connection) writeFailed(err error) {
-	c.end(closing{err: fmt.Errorf("write to client: %w", err), gone: true})
+	c.hub.work.Go(func() { // ends with settle
+		c.settle()
+		c.end(closing{err: fmt.Errorf("write to client: %w", err), gone: true})
+	})
 }
 
 // tooSlow ends a connection whose queue is full.

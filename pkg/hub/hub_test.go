@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ type room struct {
 	disconnected chan error // what OnDisconnected was told
 	blocked      chan struct{}
 	running      atomic.Int32
+	counted      atomic.Int32
 }
 
 func (r *room) OnConnected(ctx context.Context, c *Caller) error {
@@ -64,6 +66,9 @@ func (r *room) Block(ctx context.Context, _ *Caller) {
 	case <-ctx.Done():
 	}
 }
+
+func (r *room) Hold(context.Context, *Caller)  { <-r.blocked }
+func (r *room) Count(context.Context, *Caller) { r.counted.Add(1) }
 
 func (r *room) Fail(_ context.Context, _ *Caller, shown bool) error {
 	if shown {
@@ -304,4 +309,59 @@ func TestShutdownDeadline(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What a client sent before it ended the connection, in whatever way, is done; that it
+// had to wait for its turn makes no difference.
+func TestEverythingBeforeTheEndIsDone(t *testing.T) {
+	for name, end := range map[string]func(*client){
+		"close message":  func(c *client) { c.write(`{"type":7}`) },
+		"malformed":      func(c *client) { c.write(`nonsense`) },
+		"too large":      func(c *client) { c.write(strings.Repeat("x", 40000)) },
+		"close frame":    func(c *client) { c.conn.WriteMessage(8, nil) },
+		"socket cut off": func(c *client) { c.conn.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const calls = 50
+			r := &room{blocked: make(chan struct{})}
+			h, address := serve(t, r)
+			c := connect(t, address, "")
+			c.start("Hold")
+			for range calls {
+				c.start("Count")
+			}
+			end(c)
+			await.Until(t, "the server has read all invocations", func() (err error) {
+				h.registry.each(func(c *connection) {
+					if waiting, _ := c.invocations.next(); waiting != calls {
+						err = fmt.Errorf("%d of %d", waiting, calls)
+					}
+				})
+				return err
+			})
+			r.blocked <- struct{}{}
+			await.Until(t, "all invocations have run", func() error {
+				if n := r.counted.Load(); n != calls {
+					return fmt.Errorf("%d of %d", n, calls)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestAbortDropsWhatWaits(t *testing.T) {
+	r := &room{blocked: make(chan struct{}), disconnected: make(chan error, 1)}
+	h, address := serve(t, r)
+	c := connect(t, address, "")
+	for range 50 {
+		c.start("Block")
+	}
+	h.registry.each(func(c *connection) { c.caller.Abort() })
+	<-r.disconnected
+	select {
+	case <-r.blocked:
+		t.Error("an invocation ran on after the connection was aborted")
+	case <-time.After(50 * time.Millisecond): // that it never comes cannot be waited for
+	}
 }

@@ -32,6 +32,7 @@ func (c *connection) Receive(p []byte) {
 
 // Disconnected implements [transport.Session].
 func (c *connection) Disconnected() {
+	c.settle()
 	if c.ready && len(c.input) > 0 {
 		c.fail(errConnectionEnded)
 		return
@@ -63,6 +64,7 @@ func (c *connection) next(data []byte) int {
 	case errors.Is(err, protocol.ErrIncomplete):
 		return 0
 	case err != nil:
+		c.settle()
 		c.fail(err)
 		return 0
 	}
@@ -185,6 +187,7 @@ func (c *connection) handle(m protocol.Message, size int) {
 		if m.Error != "" {
 			err = &Error{Message: m.Error}
 		}
+		c.settle()
 		c.end(closing{err: err})
 	}
 }

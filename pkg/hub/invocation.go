@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
@@ -56,8 +57,45 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 		return
 	}
 	c.begin(i)
-	if c.invocations.push(i) {
+	taken, start := c.invocations.push(i)
+	if !taken {
+		c.dropInvocation(i)
+	}
+	if start {
 		c.hub.work.Go(c.run)
+	}
+}
+
+// dropInvocation gives up one that has not been run.
+func (c *connection) dropInvocation(i *invocation) {
+	c.waiting.release(i.size)
+	c.done(i)
+}
+
+// settleStep is how long the end of a connection waits for the next invocation to
+// begin.
+const settleStep = 10 * time.Second
+
+// settle waits until all that the client invoked has at least begun: what it sent
+// before it ended the connection, or before it sent nonsense, is done, its context
+// alive when it begins. It gives up if nothing begins for long (a method may be waiting
+// for its context to end), and when somebody else ends the connection.
+func (c *connection) settle() {
+	for {
+		waiting, begun := c.invocations.next()
+		if waiting == 0 {
+			return
+		}
+		timer := time.NewTimer(settleStep)
+		select {
+		case <-begun:
+			timer.Stop()
+		case <-timer.C:
+			return
+		case <-c.ctx.Done():
+			timer.Stop()
+			return
+		}
 	}
 }
 
@@ -108,7 +146,7 @@ func (c *connection) authorized(m *method) error {
 
 // run invokes what waits until nothing does, or until the invocation that it is in
 // gives its permit back. Owner: the connection (the hub joins it); when the connection
-// has ended it ends with the method that it is in.
+// has ended nothing waits, so it ends with the method that it is in.
 func (c *connection) run() {
 	for i := c.invocations.pop(); i != nil; i = c.invocations.pop() {
 		c.waiting.release(i.size)
@@ -134,9 +172,6 @@ func (c *connection) givePermitBack(i *invocation) {
 // invoke runs an invocation and answers it.
 func (c *connection) invoke(i *invocation) {
 	defer c.done(i)
-	if c.ctx.Err() != nil {
-		return
-	}
 	var result any
 	err := c.guard(func() (err error) {
 		result, err = c.call(i)

@@ -13,19 +13,25 @@ type invocations struct {
 
 	mu      sync.Mutex
 	waiting []*invocation
-	taken   int // permits in use: runners, but for those whose invocation gave it back
+	taken   int           // permits in use: runners, but for those whose invocation gave it back
+	begun   chan struct{} // made by who waits for the next to begin, closed then
+	closed  bool          // nothing more is taken
 }
 
-// push adds an invocation, and reports whether a runner is to be started.
-func (q *invocations) push(i *invocation) (start bool) {
+// push adds an invocation, and reports whether it was taken and whether a runner is to
+// be started.
+func (q *invocations) push(i *invocation) (taken, start bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return false, false
+	}
 	q.waiting = append(q.waiting, i)
 	if q.taken == q.permits {
-		return false
+		return true, false
 	}
 	q.taken++
-	return true
+	return true, true
 }
 
 // pop takes the next invocation for a runner that holds a permit. None means that it
@@ -41,7 +47,38 @@ func (q *invocations) pop() *invocation {
 	i := q.waiting[0]
 	q.waiting[0] = nil
 	q.waiting = q.waiting[1:]
+	q.tell()
 	return i
+}
+
+// next returns how many invocations wait, and a channel that is closed when one of them
+// has begun or all were dropped.
+func (q *invocations) next() (waiting int, begun <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.begun == nil {
+		q.begun = make(chan struct{})
+	}
+	return len(q.waiting), q.begun
+}
+
+// close takes nothing more, and returns what waits, which will not be run.
+func (q *invocations) close() []*invocation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	dropped := q.waiting
+	q.waiting = nil
+	q.tell()
+	return dropped
+}
+
+// tell is called with mu held.
+func (q *invocations) tell() {
+	if q.begun != nil {
+		close(q.begun)
+		q.begun = nil
+	}
 }
 
 // giveBack takes a runner's permit from it, and reports whether a new one, which then

@@ -1,0 +1,91 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+// expiring is a hub whose memberships end by themselves.
+type expiring struct{}
+
+func (expiring) Join(ctx context.Context, c *Caller, group string, milliseconds int) error {
+	var options []MembershipOption
+	if milliseconds != 0 {
+		options = append(options, Until(time.Now().Add(time.Duration(milliseconds)*time.Millisecond)))
+	}
+	return c.Groups().Add(ctx, c.ConnectionID(), group, options...)
+}
+
+func (h *Hub) isMember(group string) (member bool) {
+	h.registry.eachMember(backplane.Group(group), func(*connection) { member = true })
+	return member
+}
+
+func TestMembershipExpires(t *testing.T) {
+	h, address := serve(t, expiring{})
+	c := connect(t, address, "ada")
+	hour := int(time.Hour / time.Millisecond)
+	for _, join := range []struct {
+		group        string
+		milliseconds int
+	}{
+		{"short", 30}, {"lasting", 0}, {"extended", 30}, {"extended", hour}, {"kept", 30}, {"kept", 0}, {"shortened", hour}, {"shortened", 30},
+	} {
+		c.invoke("Join", join.group, join.milliseconds)
+	}
+	for _, group := range []string{"short", "shortened"} {
+		await.Until(t, group+" has ended", func() error {
+			if h.isMember(group) {
+				return errors.New("it has not")
+			}
+			return nil
+		})
+	}
+	for _, group := range []string{"lasting", "extended", "kept"} {
+		if !h.isMember(group) {
+			t.Errorf("membership of %s has ended", group)
+		}
+	}
+	if got, want := c.invoke("Join", "over", -1), `"error":"An unexpected error occurred invoking 'Join' on the server."`; got != want || h.isMember("over") {
+		t.Errorf("joining for a time that is over: %s", got)
+	}
+}
+
+func TestJoinAuthorizer(t *testing.T) {
+	h, address := serve(t, expiring{}, WithJoinAuthorizer(func(_ context.Context, c *Caller, group string) (time.Time, error) {
+		switch group {
+		case "open":
+			return time.Time{}, nil
+		case "brief":
+			return time.Now().Add(30 * time.Millisecond), nil
+		default:
+			return time.Time{}, &Error{Message: c.UserIdentifier() + " may not join " + group}
+		}
+	}))
+	c := connect(t, address, "ada")
+	if got := c.invoke("Join", "open", 0); got != done || !h.isMember("open") {
+		t.Errorf("open: %s", got)
+	}
+	if got := c.invoke("Join", "closed", 0); got != `"error":"An unexpected error occurred invoking 'Join' on the server. HubException: ada may not join closed"` || h.isMember("closed") {
+		t.Errorf("closed: %s", got)
+	}
+	if got := c.invoke("Join", "brief", 3_600_000); got != done {
+		t.Errorf("brief: %s", got)
+	}
+	await.Until(t, "the authorizer's end comes before the joiner's", func() error {
+		if h.isMember("brief") {
+			return errors.New("it has not come")
+		}
+		return nil
+	})
+	var id string
+	h.registry.each(func(c *connection) { id = c.id })
+	if err := h.Groups().Add(t.Context(), id, "closed"); err != nil || !h.isMember("closed") {
+		t.Errorf("the server itself needs nobody's consent: %v", err)
+	}
+}
