@@ -111,14 +111,15 @@ type Attachment interface {
 type Receiver interface {
 	// Deliver hands over the body of one envelope (or, for the plain JSON form, the
 	// whole of it). Calls come one at a time, in the order of arrival. Deliver must
-	// neither block nor call the backplane. It may keep body, which nobody changes.
+	// neither block nor call the backplane. It may keep body, but not change it, which
+	// nobody else does either.
 	Deliver(ch Channel, body []byte)
 }
 
 var prefixes = regexp.MustCompile(`^([A-Za-z0-9_-]+/)?$`)
 
-// CheckPrefix returns an error if a hub's channels cannot have the prefix. It is one
-// that no channel of a hub without a prefix begins with.
+// CheckPrefix returns an error if a hub's channels cannot have the prefix. No channel of
+// a hub without a prefix begins with one.
 func CheckPrefix(prefix string) error {
 	if !prefixes.MatchString(prefix) {
 		return fmt.Errorf("channel prefix %q is not of the form [A-Za-z0-9_-]+/", prefix)
