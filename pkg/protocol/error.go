@@ -47,7 +47,7 @@ func tooLarge(limit int) *Error {
 }
 
 // wrongCount is the error of an invocation with too few or too many arguments.
-func wrongCount(provided, expected int) *Error {
+func wrongCount(provided int64, expected int) *Error {
 	return invalid("Invocation provides %d argument(s) but target expects %d.", provided, expected)
 }
 

@@ -24,7 +24,7 @@ func (jsonProtocol) BindArguments(raw []byte, dst ...any) error {
 	case err != nil:
 		return asReadingError(err)
 	case count != len(dst):
-		return wrongCount(count, len(dst))
+		return wrongCount(int64(count), len(dst))
 	}
 	return nil
 }

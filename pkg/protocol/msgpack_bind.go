@@ -13,7 +13,7 @@ func (packProtocol) BindArguments(raw []byte, dst ...any) error {
 		return errNoArguments()
 	}
 	if int64(count) != int64(len(dst)) {
-		return wrongCount(int(count), len(dst))
+		return wrongCount(int64(count), len(dst))
 	}
 	if err := checkPack(raw); err != nil {
 		return &Error{Kind: kindInvalidData, Detail: textBinding, Err: err}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -255,6 +256,40 @@ func TestIntegerKeys(t *testing.T) {
 			t.Errorf("%q: no error", raw)
 		}
 	}
+}
+
+// Codecs are made when a type is first met, which may be by several goroutines at
+// once.
+func TestFirstUseIsConcurrent(t *testing.T) {
+	type leaf struct{ N int }
+	type tree struct {
+		Leaf     leaf
+		Children []tree
+		ByName   map[string]*tree
+	}
+	want := tree{Leaf: leaf{1}, Children: []tree{{Leaf: leaf{2}}}, ByName: map[string]*tree{"x": {Leaf: leaf{3}}}}
+	var wg sync.WaitGroup
+	for range 8 {
+		for _, p := range []Protocol{JSON, MessagePack} {
+			wg.Go(func() {
+				frame, err := p.Append(nil, &StreamItem{InvocationID: "1", Item: want})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				m, _, err := p.Parse(frame, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var got tree
+				if err := p.BindValue(m.(*StreamItem).RawItem, &got); err != nil || !cmp.Equal(got, want) {
+					t.Errorf("%s: %+v, %v", p.Name(), got, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
 }
 
 // What is given twice counts the second time, also where that is null.
