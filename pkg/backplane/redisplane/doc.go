@@ -1,2 +1,62 @@
-// Package redisplane connects the nodes of a cluster through Redis pub/sub.
+// Package redisplane connects the nodes of a cluster through the pub/sub of one Redis,
+// 6 or later.
+//
+//	plane, err := redisplane.New(redisplane.Options{URL: "redis://localhost"})
+//	…
+//	defer plane.Close()
+//	h, err := hub.New(Chat{}, hub.WithBackplane(plane))
+//
+// A channel is a Redis channel of the same name, behind the hub's prefix. Nothing is
+// kept in Redis. What nodes put on channels, and what others may, is documented at
+// [backplane.Envelope].
+//
+// # Two connections
+//
+// One connection publishes. Whatever is waiting when Redis has answered the last
+// pipeline becomes the next one; nothing waits for a pipeline to fill. Envelopes are
+// numbered in the order of sending, and nothing is sent twice: a Publish call whose
+// envelope was written and not answered fails with [backplane.ErrUnknown], all others
+// that fail with [backplane.ErrNotSent].
+//
+// The other connection subscribes, and receives. Any error ends it; then everything that
+// is held is subscribed again on a new one, in commands of 100 channels, first what
+// somebody waits for. Which channels are held, and which are in force, is kept in one
+// table (subscriptions) that does no I/O: so that an order of events that would lose a
+// join can be written down as a test.
+//
+// Connecting is tried for as long as the plane is open, after pauses at random of up to
+// 2s.
+//
+// # What a node knows of its hearing
+//
+// A connection on which nothing comes may be one on which nothing is published, or be
+// dead. So the node publishes a probe to its own channel every few seconds, on the way
+// of all messages, and expects it back: Healthy says whether it came. A node that hears
+// neither its probe nor anything else for two to three intervals makes both connections
+// anew. If others are heard it is given ten intervals: it may be behind with reading,
+// and would lose what it has not read.
+//
+// A gap lasts from the first doubt, a probe that was missed or the loss of the
+// connection, until all is subscribed again and a probe was heard. What was published in
+// a gap may not have arrived. Gaps are logged, and counted with their lengths.
+//
+// # Goroutines
+//
+//	goroutine     owner                       ends when            bound on its queue
+//	lane          Plane, joined by Close      Close                MaxQueuedBytes, MaxQueuedMessages
+//	subscriber    Plane, joined by Close      Close                none here: Redis ends the connection
+//	                                                               of a client that reads too slowly
+//	writer        subscriber, joined by it    the connection ends  two entries per channel
+//	prober        Plane, joined by Close      Close                one probe
+//	dial          link, joined by its close   connected, DialTimeout, or Close
+//
+// # Locks
+//
+// From the outermost to the innermost; none is held across I/O, a wait, or Deliver:
+//
+//	attachments.mu    which prefixes are attached
+//	subscriber.mu     the table of channels
+//	health.mu         whether the node hears
+//
+// and, each by itself, lane.mu (the queue) and link.mu (the socket).
 package redisplane

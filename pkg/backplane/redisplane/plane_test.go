@@ -404,6 +404,37 @@ func TestPublishesWhereItListens(t *testing.T) {
 	}
 }
 
+// A node that hears others and not itself may be behind with reading. It is given time.
+func TestDeafInTraffic(t *testing.T) {
+	redis := redistest.Start(t)
+	proxy := redistest.NewProxy(t, redis)
+	n := start(t, proxy.URL(), func(o *Options) { o.PublishTimeout, o.ProbeInterval = time.Hour, 250*time.Millisecond })
+	other := start(t, redis.URL())
+	n.join(t, "a")
+	n.send(t, "before", "a")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var traffic sync.WaitGroup
+	defer traffic.Wait()
+	defer cancel()
+	traffic.Go(func() {
+		for ctx.Err() == nil {
+			other.Publish(ctx, []byte("traffic"), "a")
+		}
+	})
+	begin := time.Now()
+	proxy.Others()[0].Freeze(redistest.ToServer)
+	await.Until(t, "the node takes itself for deaf", func() error {
+		if gaps, _ := n.health.gaps(); gaps == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if d := time.Since(begin); d < (maxMissedBusy-1)*n.prober.interval {
+		t.Errorf("it did after %v, with intervals of %v", d, n.prober.interval)
+	}
+}
+
 // A network that loses every packet for a while.
 func TestFrozenNetwork(t *testing.T) {
 	redis := redistest.Start(t)
@@ -578,23 +609,23 @@ func TestPlainJSON(t *testing.T) {
 	if err := a.Subscribe(backplane.User("ada"))(inTime(t)); err != nil {
 		t.Fatal(err)
 	}
-	const hi = `{"target":"ReceiveMessage","arguments":["hi"]}`
+	const one, two, three = `{"target":"ReceiveMessage","arguments":["hi"]}`, `{"target":2}`, `{`
 	for _, publish := range [][2]string{
 		{"user:ada", ""},
 		{"user:ada", "\x00"},
 		{"user:ada", "\x01"},
 		{"user:ada", "\x02 of the future"},
 		{"user:ada", `["no"]`},
-		{"user:ada", hi},
-		{"chat/user:ada", hi},
-		{"user:ada", hi},
+		{"user:ada", one},
+		{"chat/user:ada", two},
+		{"user:ada", three},
 	} {
 		if err := redis.Client().Publish(inTime(t), publish[0], publish[1]).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n.expect(t, "user:ada "+hi, "user:ada "+hi)
-	chat.expect(t, "user:ada "+hi)
+	n.expect(t, "user:ada "+one, "user:ada "+three)
+	chat.expect(t, "user:ada "+two)
 	if malformed, version := testutil.ToFloat64(n.metrics.malformed), testutil.ToFloat64(n.metrics.unknownVersion); malformed != 2 || version != 3 {
 		t.Errorf("counted %v malformed, %v of unknown version, want 2, 3", malformed, version)
 	}

@@ -10,8 +10,8 @@ import (
 const (
 	// maxBatch is how many channels one command names at most.
 	maxBatch = 100
-	// maxUnconfirmed is how many (un)subscriptions may be on their way at most. It
-	// bounds how long a new one waits behind those of a whole node coming back.
+	// maxUnconfirmed is how many (un)subscriptions may be on their way for more to be
+	// sent. It bounds how long a new one waits behind those of a whole node coming back.
 	maxUnconfirmed = 2000
 )
 
@@ -175,12 +175,13 @@ func (s *subscriptions) disconnect() {
 
 // next returns the channels that the next commands are for, at most maxBatch each, and
 // counts on the commands being sent. It returns none if there is nothing to send, or
-// too much is on its way.
+// too much is on its way. (There is room for a full batch or none: or else, with much to
+// send, each confirmation would make room for a command with one channel.)
 func (s *subscriptions) next() (subscribe, unsubscribe []string) {
-	if !s.connected {
+	if !s.connected || s.sent-s.confirmed > maxUnconfirmed-maxBatch {
 		return nil, nil
 	}
-	for len(subscribe) < maxBatch && s.sent-s.confirmed < maxUnconfirmed {
+	for len(subscribe) < maxBatch {
 		channel, ok := s.toSubscribe.pop()
 		if !ok {
 			if channel, ok = s.sweep(); !ok {
@@ -196,7 +197,7 @@ func (s *subscriptions) next() (subscribe, unsubscribe []string) {
 		}
 		s.settle(channel, e)
 	}
-	for len(unsubscribe) < maxBatch && s.sent-s.confirmed < maxUnconfirmed {
+	for len(unsubscribe) < maxBatch {
 		channel, ok := s.toUnsubscribe.pop()
 		if !ok {
 			break
