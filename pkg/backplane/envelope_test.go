@@ -131,7 +131,11 @@ func FuzzParseEnvelope(f *testing.F) {
 	f.Add([]byte("\x01\x08\x01n\x05\x00\x07new body"))
 	f.Add([]byte("\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e, err := ParseEnvelope(data)
+		var e Envelope
+		var err error
+		if n := allocated(func() { e, err = ParseEnvelope(data) }); n > mayAllocate(len(data)) {
+			t.Fatalf("%d bytes allocated for %d", n, len(data))
+		}
 		switch {
 		case err != nil:
 			if errors.Is(err, ErrMalformed) == errors.Is(err, ErrVersion) {
