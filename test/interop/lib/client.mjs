@@ -1,0 +1,148 @@
+// Clients as their users write them, with the official package.
+
+import { HttpTransportType, HubConnectionBuilder, HubConnectionState, JsonHubProtocol, LogLevel } from "@microsoft/signalr";
+import { MessagePackHubProtocol } from "@microsoft/signalr-protocol-msgpack";
+
+import { userToken } from "./token.mjs";
+import { deferred, settled } from "./wait.mjs";
+
+/** The hub protocols, by name. */
+export const protocols = {
+  json: () => new JsonHubProtocol(),
+  messagepack: () => new MessagePackHubProtocol(),
+};
+
+/** All methods that any hub invokes on clients. */
+const CLIENT_METHODS = ["Message", "Item", "Disconnected", "Send", "ReceiveMessage"];
+
+/**
+ * Connects a client to a node or a balancer, for as long as the test runs; without a
+ * test, until either end closes it.
+ *
+ * Options: path; protocol, by name; user, or token; skipNegotiation; reconnect, the
+ * delays of automatic reconnect in ms; keepAlive, the interval of pings in ms.
+ */
+export async function connect(test, { url }, options = {}) {
+  const client = new Client(url, options);
+  test?.after(() => client.stop());
+  await client.start();
+  return client;
+}
+
+/** A client that has not started yet. */
+export class Client {
+  #connection;
+  #log = [];
+  #markers = new Set();
+  #watchers = new Set();
+  #closed = deferred();
+
+  constructor(url, { path = "/hub", protocol = "json", hubProtocol = protocols[protocol](), user, token, skipNegotiation = false, reconnect, keepAlive } = {}) {
+    const bearer = token ?? (user === undefined ? undefined : userToken(user));
+    const builder = new HubConnectionBuilder()
+      .withUrl(url + path, {
+        ...(bearer !== undefined && { accessTokenFactory: () => bearer }),
+        ...(skipNegotiation && { skipNegotiation, transport: HttpTransportType.WebSockets }),
+      })
+      .withHubProtocol(hubProtocol)
+      .configureLogging({ log: (level, text) => this.#logged(level, text) });
+    if (reconnect) builder.withAutomaticReconnect(reconnect);
+    this.#connection = builder.build();
+    if (keepAlive) this.#connection.keepAliveIntervalInMilliseconds = keepAlive;
+    for (const method of CLIENT_METHODS) {
+      this.#connection.on(method, (...args) => this.#received([method, ...args]));
+    }
+    this.#connection.onclose((error) => this.#closed.resolve(error));
+  }
+
+  /** The connection's id; null without negotiation. */
+  get id() {
+    return this.#connection.connectionId;
+  }
+
+  get connected() {
+    return this.#connection.state === HubConnectionState.Connected;
+  }
+
+  /** Resolves to the error with which the connection ended, or undefined. */
+  get closed() {
+    return settled("the client's connection closes", this.#closed.promise);
+  }
+
+  start() {
+    this.#closed = deferred();
+    return settled("the client starts", this.#connection.start());
+  }
+
+  stop() {
+    return settled("the client stops", this.#connection.stop());
+  }
+
+  invoke(method, ...args) {
+    return settled(`${method} completes`, this.#connection.invoke(method, ...args));
+  }
+
+  send(method, ...args) {
+    return this.#connection.send(method, ...args);
+  }
+
+  stream(method, ...args) {
+    return this.#connection.stream(method, ...args);
+  }
+
+  onReconnecting(callback) {
+    this.#connection.onreconnecting(callback);
+  }
+
+  onReconnected(callback) {
+    this.#connection.onreconnected(callback);
+  }
+
+  /** What has arrived since the last time, in order, as [method, ...arguments]. */
+  take() {
+    return this.#log.splice(0);
+  }
+
+  /** How many messages have arrived that nobody took. */
+  get pending() {
+    return this.#log.length;
+  }
+
+  /** Waits until what has arrived and was not taken fulfils the predicate. */
+  async waitFor(what, predicate) {
+    const fulfilled = deferred();
+    const look = () => {
+      if (predicate(this.#log)) fulfilled.resolve();
+    };
+    this.#watchers.add(look);
+    try {
+      look();
+      await settled(what, fulfilled.promise);
+    } catch (error) {
+      error.message += `\nreceived: ${JSON.stringify(this.#log.slice(-20))}`;
+      throw error;
+    } finally {
+      this.#watchers.delete(look);
+    }
+  }
+
+  /** Waits until the markers have arrived (see Cluster.barrier). */
+  async passed(markers) {
+    await this.waitFor(`markers arrive: ${markers}`, () => markers.every((marker) => this.#markers.has(marker)));
+  }
+
+  #received(entry) {
+    const [method, text] = entry;
+    // A marker that comes twice is an error like any other message that does.
+    if (method === "Message" && /^marker /.test(text) && !this.#markers.has(text)) {
+      this.#markers.add(text);
+    } else {
+      this.#log.push(entry);
+    }
+    for (const look of this.#watchers) look();
+  }
+
+  #logged(level, text) {
+    if (level >= LogLevel.Warning && /No client method/.test(text)) this.#received(["unknown method", text]);
+  }
+}
