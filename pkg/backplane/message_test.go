@@ -135,7 +135,7 @@ func TestParsersDoNotOverAllocate(t *testing.T) {
 	for _, data := range []string{
 		"\x01" + sixteenMillion + "\x00", "\x01\x01" + sixteenMillion + "id", "\x01\x00" + sixteenMillion + "\x04json\x00",
 		"\x01\x00\x01\x04json" + sixteenMillion + "frame", "\x01" + sixteenMillion + "\x01n\x05\x00\x07",
-		"\x01\x80\x80\x40" + strings.Repeat("\x00", 1<<20), "\x01\x00\x80\x80\x15" + strings.Repeat("\x01p\x00", 1<<20/3),
+		"\x01\x80\x80\x04" + strings.Repeat("\x00", 1<<16), "\x01\x00\x80\x80\x01" + strings.Repeat("\x01p\x00", 1<<14),
 	} {
 		if n := allocated(func() { ParseMessage([]byte(data)) }); n > mayAllocate(len(data)) {
 			t.Errorf("message of %d bytes: %d allocated", len(data), n)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -285,6 +286,7 @@ func testFlipsBesideAHolder(t *testing.T, cluster Cluster) {
 					t.Errorf("subscribe: %v", err)
 				}
 				receiver.Unsubscribe(ch)
+				runtime.Gosched() // or, with one processor, little else happens
 			}
 		})
 	}
