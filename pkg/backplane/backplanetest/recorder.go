@@ -97,6 +97,13 @@ func (r *recorder) has(m message) bool {
 	return r.seen[m] > 0
 }
 
+// any reports whether anything has arrived, be it a marker.
+func (r *recorder) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.seen) > 0
+}
+
 // calls returns how often Deliver was called but for markers.
 func (r *recorder) calls() int {
 	r.mu.Lock()
