@@ -38,7 +38,7 @@ export class Composer {
       onfocusout: () => this.#onAim(this.#selector, ""),
       oninput: () => this.#edited() },
     element("fieldset", {},
-      element("legend", {}, "Send to"), element("span", { class: "lead", "aria-hidden": "true" }, "Send to"), choice("group"), choice("user"), this.#name),
+      element("legend", {}, "Send to"), element("span", { class: "send-to", "aria-hidden": "true" }, "Send to"), choice("group"), choice("user"), this.#name),
     element("div", { class: "say" }, this.#message, element("button", { class: "button primary" }, "Send")),
     this.#reach, this.#problem);
     this.#choose("group");

@@ -25,9 +25,9 @@ export function appendTo(list, entry, limit) {
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-/** The time of day, for people. */
-export function timeOf(date, { milliseconds = false } = {}) {
-  const two = (n) => String(n).padStart(2, "0");
-  const time = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-  return milliseconds ? `${time}.${String(date.getMilliseconds()).padStart(3, "0")}` : time;
+/** The time of day, to the minute, or to the millisecond. */
+export function timeOf(date, { exact = false } = {}) {
+  const digits = (number, n = 2) => String(number).padStart(n, "0");
+  const minute = `${digits(date.getHours())}:${digits(date.getMinutes())}`;
+  return exact ? `${minute}:${digits(date.getSeconds())}.${digits(date.getMilliseconds(), 3)}` : minute;
 }

@@ -48,7 +48,7 @@ export class Trace {
     const arrow = element("span", { class: "arrow", role: "img", "aria-label": direction === "out" ? "to the node" : "from the node" },
       direction === "out" ? "↑" : "↓");
     this.#list.prepend(element("li", { class: direction },
-      element("time", {}, timeOf(new Date(), { milliseconds: true })), arrow, call, element("span", { class: "about" }, about)));
+      element("time", {}, timeOf(new Date(), { exact: true })), arrow, call, element("span", { class: "about" }, about)));
     if (this.#list.childElementCount > limit) this.#list.lastElementChild.remove();
   }
 }
