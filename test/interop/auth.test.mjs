@@ -93,6 +93,18 @@ test("claims are read from the token", async (t) => {
   assert.equal(await anonymous.invoke("Claim", "sub"), null);
 });
 
+test("a method for a role is for those who have it", async (t) => {
+  for (const role of ["admin", ["editor", "admin"]]) {
+    const admin = await connect(t, one, { token: token({ sub: "ada", role }) });
+    assert.equal(await admin.invoke("Admin"), "ok");
+  }
+  for (const claims of [undefined, {}, { role: "editor" }, { role: "Admin" }, { role: [] }, { sub: "admin" }]) {
+    const other = await connect(t, one, { token: claims && token(claims) });
+    await assert.rejects(other.invoke("admin"), { message: "Failed to invoke 'Admin' because user is unauthorized" });
+    assert.equal(await other.invoke("Echo", "goes on"), "goes on");
+  }
+});
+
 test("a connected handler's error refuses the connection", async (t) => {
   // The client hears of it while it starts or just after.
   const client = new Client(one.url, { user: "reject-me", reconnect: [0, 0, 0] });

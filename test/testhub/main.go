@@ -43,12 +43,14 @@ func run(getenv func(string) string, stdout, stderr io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // gives the second signal back its usual effect
 	err = server.Run(ctx, server.Config{
-		Listen:    s.listen,
-		Handler:   a.Handler,
-		Hubs:      a.Hubs(),
-		Backplane: a.Backplane,
-		Logger:    logger,
-		Listening: func(public, _ net.Addr) { fmt.Fprintf(stdout, "listening on http://%s\n", public) },
+		Listen:        s.listen,
+		Handler:       a.Handler,
+		Hubs:          a.Hubs(),
+		Backplane:     a.Backplane,
+		DrainDelay:    s.drainDelay,
+		DrainDuration: s.drainDuration,
+		Logger:        logger,
+		Listening:     func(public, _ net.Addr) { fmt.Fprintf(stdout, "listening on http://%s\n", public) },
 	})
 	if err != nil {
 		fmt.Fprintln(stderr, "testhub:", err)

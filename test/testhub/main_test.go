@@ -20,6 +20,7 @@ func TestNonsenseEndsWithStatus2(t *testing.T) {
 		"negative duration":  {map[string]string{"KEEP_ALIVE": "-1s"}, []string{"KEEP_ALIVE", `"-1s"`}},
 		"duration of 0":      {map[string]string{"HANDSHAKE_TIMEOUT": "0s"}, []string{"HANDSHAKE_TIMEOUT"}},
 		"too short for hubs": {map[string]string{"DISCONNECT_TIMEOUT": "1ns"}, []string{"disconnect time-out"}},
+		"negative delay":     {map[string]string{"DRAIN_DELAY": "-1s"}, []string{"DRAIN_DELAY"}},
 		"no number":          {map[string]string{"MAX_MESSAGE": "32k"}, []string{"MAX_MESSAGE", `"32k"`}},
 		"negative number":    {map[string]string{"MAX_MESSAGE": "-1"}, []string{"MAX_MESSAGE"}},
 		"no flag":            {map[string]string{"AUTH_EXPIRY": "yes"}, []string{"AUTH_EXPIRY", `"yes"`}},

@@ -11,8 +11,9 @@ import (
 
 // settings are what the environment says.
 type settings struct {
-	listen string
-	app    app.Config
+	listen                    string
+	drainDelay, drainDuration time.Duration
+	app                       app.Config
 }
 
 // readSettings reads the environment, or names every variable in it that will not do.
@@ -22,6 +23,8 @@ type settings struct {
 //	JWT_SECRET          HS256 secret, required
 //	CLUSTER_KEY         what authenticates connection tokens; unset: from JWT_SECRET
 //	AUTH_EXPIRY         1: /secure closes a connection when its token expires
+//	DRAIN_DELAY         from SIGTERM to when no more connections are taken; 0
+//	DRAIN_DURATION      over which connections are closed then; 2s
 //	CLIENT_TIMEOUT      these four are durations such as 1.5s,
 //	KEEP_ALIVE          and unset: the hub's defaults
 //	HANDSHAKE_TIMEOUT
@@ -30,16 +33,18 @@ type settings struct {
 func readSettings(getenv func(string) string) (settings, error) {
 	r := reader{getenv: getenv}
 	s := settings{
-		listen: getenv("LISTEN"),
+		listen:        getenv("LISTEN"),
+		drainDelay:    r.duration("DRAIN_DELAY", 0, 0),
+		drainDuration: r.duration("DRAIN_DURATION", 2*time.Second, 0),
 		app: app.Config{
 			Redis:             getenv("REDIS"),
 			JWTSecret:         getenv("JWT_SECRET"),
 			ClusterKey:        getenv("CLUSTER_KEY"),
 			CloseOnExpiry:     r.flag("AUTH_EXPIRY"),
-			ClientTimeout:     r.duration("CLIENT_TIMEOUT"),
-			KeepAlive:         r.duration("KEEP_ALIVE"),
-			HandshakeTimeout:  r.duration("HANDSHAKE_TIMEOUT"),
-			DisconnectTimeout: r.duration("DISCONNECT_TIMEOUT"),
+			ClientTimeout:     r.duration("CLIENT_TIMEOUT", 0, 1),
+			KeepAlive:         r.duration("KEEP_ALIVE", 0, 1),
+			HandshakeTimeout:  r.duration("HANDSHAKE_TIMEOUT", 0, 1),
+			DisconnectTimeout: r.duration("DISCONNECT_TIMEOUT", 0, 1),
 			MaxMessage:        r.bytes("MAX_MESSAGE"),
 		},
 	}
@@ -67,14 +72,15 @@ func (r *reader) flag(name string) bool {
 	}
 }
 
-func (r *reader) duration(name string) time.Duration {
+// duration returns unset where nothing is set.
+func (r *reader) duration(name string, unset, least time.Duration) time.Duration {
 	v := r.getenv(name)
 	if v == "" {
-		return 0
+		return unset
 	}
 	d, err := time.ParseDuration(v)
-	if err != nil || d <= 0 {
-		r.wrong = append(r.wrong, fmt.Errorf("%s is %q, want a duration above 0, such as 1.5s", name, v))
+	if err != nil || d < least {
+		r.wrong = append(r.wrong, fmt.Errorf("%s is %q, want a duration such as 1.5s", name, v))
 	}
 	return d
 }

@@ -86,8 +86,22 @@ export class Client {
     return this.#connection.send(method, ...args);
   }
 
-  stream(method, ...args) {
-    return this.#connection.stream(method, ...args);
+  /** Reads a stream to its end; returns its items and its error, if it has one. */
+  async stream(method, ...args) {
+    const items = [], end = deferred();
+    this.subscribe(method, args, { next: (item) => items.push(item), error: end.resolve, complete: end.resolve });
+    const error = await settled(`the stream of ${method} ends`, end.promise);
+    return { items, ...(error && { error: error.message }) };
+  }
+
+  /** Starts a stream; returns what can be disposed of to cancel it. */
+  subscribe(method, args, subscriber) {
+    return this.#connection.stream(method, ...args).subscribe({ next() {}, error() {}, complete() {}, ...subscriber });
+  }
+
+  /** Makes the client answer, or just be told, when the hub invokes the method. */
+  handle(method, handler) {
+    this.#connection.on(method, handler);
   }
 
   onReconnecting(callback) {

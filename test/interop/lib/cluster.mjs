@@ -29,7 +29,7 @@ export async function startCluster({ nodes = 2, env = {}, delaySubscriptions = f
   cluster.redis = await Redis.start();
   if (delaySubscriptions) cluster.proxy = await DelayingProxy.start(cluster.redis.port);
   const redis = (cluster.proxy ?? cluster.redis).url;
-  const settings = { REDIS: redis, JWT_SECRET: SECRET, CLUSTER_KEY, GORACE: "atexit_sleep_ms=50", ...env };
+  const settings = { REDIS: redis, JWT_SECRET: SECRET, CLUSTER_KEY, DRAIN_DURATION: "100ms", GORACE: "atexit_sleep_ms=50", ...env };
   cluster.nodes = await Promise.all(Array.from({ length: nodes }, (_, i) => Node.start(`node ${i + 1}`, settings)));
   return cluster;
 }

@@ -78,8 +78,9 @@ func New(c Config) (*App, error) {
 
 func (a *App) start(c Config, tokens auth.Authenticator) (err error) {
 	shared := c.options(a.Backplane)
-	if a.Hub, err = hub.New(testHub{}, append(shared,
+	if a.Hub, err = hub.New(&testHub{}, append(shared,
 		hub.WithName("hub"),
+		hub.WithMethod("Admin", hub.Requires(auth.Role("admin"))),
 		hub.WithAuthenticator(tokens))...); err != nil {
 		return err
 	}
