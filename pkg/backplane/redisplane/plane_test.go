@@ -50,7 +50,12 @@ type node struct {
 	*recorder
 }
 
-// start starts a node, which probes every 100 ms, and waits until it hears.
+// probing makes the node probe this often, for tests in which it is to find itself deaf.
+func probing(d time.Duration) func(*Options) {
+	return func(o *Options) { o.ProbeInterval = d }
+}
+
+// start starts a node and waits until it hears.
 func start(t testing.TB, url string, options ...func(*Options)) *node {
 	t.Helper()
 	n := startDeaf(t, url, options...)
@@ -61,7 +66,7 @@ func start(t testing.TB, url string, options ...func(*Options)) *node {
 // startDeaf does not wait.
 func startDeaf(t testing.TB, url string, options ...func(*Options)) *node {
 	t.Helper()
-	o := Options{URL: url, Logger: slog.New(slog.DiscardHandler), ProbeInterval: 100 * time.Millisecond}
+	o := Options{URL: url, Logger: slog.New(slog.DiscardHandler)}
 	for _, set := range options {
 		set(&o)
 	}
@@ -346,7 +351,7 @@ func TestHalfOpenSubscription(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			redis := redistest.Start(t)
 			proxy := redistest.NewProxy(t, redis)
-			receiver, sender := start(t, proxy.URL()), start(t, redis.URL())
+			receiver, sender := start(t, proxy.URL(), probing(100*time.Millisecond)), start(t, redis.URL())
 			receiver.join(t, "a")
 			sender.send(t, "before", "a")
 			receiver.awaitLast(t, "a before")
@@ -367,7 +372,7 @@ func TestHalfOpenSubscription(t *testing.T) {
 			})
 			sender.send(t, "after", "a")
 			receiver.expect(t, "a before", "a after")
-			if gaps, total := receiver.health.gaps(); gaps != 1 || total < receiver.prober.interval {
+			if gaps, total := receiver.health.gaps(); gaps < 1 || total < receiver.prober.interval {
 				t.Errorf("%d gaps of %v", gaps, total)
 			}
 			await.Until(t, "Redis has one subscription left", func() error {
@@ -381,12 +386,47 @@ func TestHalfOpenSubscription(t *testing.T) {
 	}
 }
 
+// The library does not connect by itself where the subscriber does: it would subscribe
+// everything at once, and nobody would know of the gap.
+func TestOneConnectionForOneLost(t *testing.T) {
+	redis := redistest.Start(t)
+	proxy := redistest.NewProxy(t, redis)
+	n := start(t, proxy.URL())
+	connections := func() (total int) {
+		t.Helper()
+		info, err := redis.Client().Info(inTime(t), "stats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(info) {
+			fmt.Sscanf(line, "total_connections_received:%d", &total)
+		}
+		return total
+	}
+	before := connections()
+	if before < 2 {
+		t.Fatalf("%d connections", before)
+	}
+	for i := range 3 {
+		proxy.Subscribers()[0].Cut()
+		await.Until(t, "the gap is over", func() error {
+			if gaps, _ := n.health.gaps(); gaps != i+1 {
+				return fmt.Errorf("%d gaps", gaps)
+			}
+			return n.Healthy()
+		})
+	}
+	if n := connections() - before; n != 3 {
+		t.Errorf("%d connections for 3 that were lost", n)
+	}
+}
+
 // When the name of Redis comes to mean another server and only the subscription
 // connection is lost, the node publishes to the old server and listens to the new one.
 func TestPublishesWhereItListens(t *testing.T) {
 	old, new := redistest.Start(t), redistest.Start(t)
 	proxy := redistest.NewProxy(t, old)
-	n := start(t, proxy.URL())
+	n := start(t, proxy.URL(), probing(100*time.Millisecond))
 	n.join(t, "a")
 	proxy.Redirect(new)
 	proxy.Subscribers()[0].Cut()
@@ -399,16 +439,13 @@ func TestPublishesWhereItListens(t *testing.T) {
 	n.awaitHealthy(t)
 	n.send(t, "hi", "a")
 	n.expect(t, "a hi")
-	if gaps, _ := n.health.gaps(); gaps != 1 {
-		t.Errorf("%d gaps, want 1", gaps)
-	}
 }
 
 // A node that hears others and not itself may be behind with reading. It is given time.
 func TestDeafInTraffic(t *testing.T) {
 	redis := redistest.Start(t)
 	proxy := redistest.NewProxy(t, redis)
-	n := start(t, proxy.URL(), func(o *Options) { o.PublishTimeout, o.ProbeInterval = time.Hour, 250*time.Millisecond })
+	n := start(t, proxy.URL(), probing(250*time.Millisecond), func(o *Options) { o.PublishTimeout = time.Hour })
 	other := start(t, redis.URL())
 	n.join(t, "a")
 	n.send(t, "before", "a")
@@ -439,7 +476,7 @@ func TestDeafInTraffic(t *testing.T) {
 func TestFrozenNetwork(t *testing.T) {
 	redis := redistest.Start(t)
 	proxy := redistest.NewProxy(t, redis)
-	n := start(t, proxy.URL(), func(o *Options) {
+	n := start(t, proxy.URL(), probing(100*time.Millisecond), func(o *Options) {
 		o.PublishTimeout, o.DialTimeout, o.SubscribeTimeout = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
 	})
 	n.join(t, "a")
@@ -696,7 +733,7 @@ func TestRefusedChannels(t *testing.T) {
 // help, so it hears on.
 func TestRefusedProbe(t *testing.T) {
 	redis := startWithACL(t, "&*")
-	n := start(t, "redis://app:pw@"+strings.TrimPrefix(redis.URL(), "redis://"))
+	n := start(t, "redis://app:pw@"+strings.TrimPrefix(redis.URL(), "redis://"), probing(100*time.Millisecond))
 	n.join(t, "a")
 	acl := func(rule string) {
 		t.Helper()
@@ -717,9 +754,6 @@ func TestRefusedProbe(t *testing.T) {
 	n.expect(t, "a {}")
 	acl("+publish")
 	n.awaitHealthy(t)
-	if gaps, _ := n.health.gaps(); gaps != 1 {
-		t.Errorf("%d gaps, want 1", gaps)
-	}
 }
 
 func TestMetrics(t *testing.T) {
