@@ -4,7 +4,9 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -71,5 +73,24 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := parse([]string{"-h"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("help: %v", err)
+	}
+}
+
+// The flags that README.md names are there.
+func TestReadmeFlags(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var help strings.Builder
+	parse([]string{"-help"}, &help)
+	named := regexp.MustCompile("[ `]-([a-z]{2}[a-z-]*)").FindAllStringSubmatch(string(text), -1)
+	if len(named) < 10 {
+		t.Errorf("only %d flags are named", len(named))
+	}
+	for _, m := range named {
+		if name := m[1]; name != "help" && !regexp.MustCompile(`(?m)^  -`+name+`\b`).MatchString(help.String()) {
+			t.Errorf("there is no flag -%s", name)
+		}
 	}
 }

@@ -26,13 +26,13 @@ func notes(r *report) []string {
 		note("The node ran in the load generator's process: CPU and memory are of both, and cannot be told apart.")
 	}
 	if m := r.Messages; m.LostEnded > 0 {
-		note("%s of the lost deliveries were for connections that had ended.", grouped(m.LostEnded))
+		note("Of the lost deliveries, %s had been for connections that ended.", grouped(m.LostEnded))
 	}
 	if n := r.Messages.Unconfirmed; n > 0 {
-		note("%s messages were sent, but the server has not completed their invocations.", grouped(n))
+		note("The server has not completed the invocations of %s.", plural(n, "sent message"))
 	}
 	if n := r.Messages.Ignored; n > 0 {
-		note("%s other messages were received, such as announcements of who joined a group.", grouped(n))
+		note("Received beside: %s, such as announcements of who joined a group.", plural(n, "other message"))
 	}
 	if s := r.Machine.StealPercent; s != nil && *s > tooMuchSteal {
 		note("The hypervisor withheld %.1f %% of the CPU: the latencies say more of the host than of the server.", *s)

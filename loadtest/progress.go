@@ -50,11 +50,16 @@ func (p *progress) run(ctx context.Context, status func() string) {
 	}
 }
 
-const eraseLine = "\r\x1b[K"
+// What a terminal understands. A line that wrapped could not be erased.
+const (
+	eraseLine = "\r\x1b[K"
+	noWrap    = "\x1b[?7l"
+	wrap      = "\x1b[?7h"
+)
 
 func (p *progress) write(status string) {
 	if p.terminal {
-		fmt.Fprint(p.w, eraseLine, status)
+		fmt.Fprint(p.w, eraseLine, noWrap, status, wrap)
 		return
 	}
 	fmt.Fprintln(p.w, status)

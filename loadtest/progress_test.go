@@ -17,7 +17,7 @@ func TestProgress(t *testing.T) {
 		terminal bool
 		want     string
 	}{
-		{"terminal", true, "\r\x1b[K1\r\x1b[K2\r\x1b[K3\r\x1b[K"},
+		{"terminal", true, "\r\x1b[K\x1b[?7l1\x1b[?7h\r\x1b[K\x1b[?7l2\x1b[?7h\r\x1b[K\x1b[?7l3\x1b[?7h\r\x1b[K"},
 		{"elsewhere", false, "1\n2\n3\n"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -99,7 +99,8 @@ type servers struct {
 	CPUPerSend     float64   `json:"cpu_us_per_send"`
 	CPUPerConnect  float64   `json:"cpu_us_per_connect"`
 	RSS            uint64    `json:"rss_bytes"` // at the end
-	RSSPerConnect  float64   `json:"rss_bytes_per_connection"`
+	// Missing where the servers' memory did not grow: they had held connections before.
+	RSSPerConnect float64 `json:"rss_bytes_per_connection,omitempty"`
 }
 
 // process is what one process used.

@@ -153,6 +153,12 @@ func TestWindow(t *testing.T) {
 		t.Errorf("notes are %q", r.Notes)
 	}
 
+	tr.beginning.servers[0].resident = 1 << 20
+	tr.reportProcesses(r)
+	if r.Servers.RSSPerConnect != 0 {
+		t.Errorf("%v bytes per connection, though memory shrank", r.Servers.RSSPerConnect)
+	}
+
 	r = &report{}
 	tr.windowEnd = mark{}
 	tr.windowBegin = mark{}

@@ -52,6 +52,9 @@ func writeLatencies(w io.Writer, r *report) {
 		{"  sent late by", r.SendLag},
 		{"connect", r.Connects.Duration},
 	}
+	if r.Latency == nil && r.Connects.Duration == nil {
+		return
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "milliseconds\tp50\tp90\tp99\tp99.9\tmax\t")
 	for _, row := range rows {
@@ -68,7 +71,11 @@ func writeProcesses(w io.Writer, r *report) {
 	if s := r.Servers; s != nil {
 		fmt.Fprintf(w, "servers         %.1f %% CPU, %.1f µs per delivery, %.1f µs per message, %.0f µs per connect\n",
 			s.CPUPercent, s.CPUPerDelivery, s.CPUPerSend, s.CPUPerConnect)
-		fmt.Fprintf(w, "                %s, %s bytes per connection\n", mebibytes(s.RSS), grouped(int64(s.RSSPerConnect)))
+		fmt.Fprintf(w, "                %s", mebibytes(s.RSS))
+		if s.RSSPerConnect > 0 {
+			fmt.Fprintf(w, ", %s bytes per connection", grouped(int64(s.RSSPerConnect)))
+		}
+		fmt.Fprintln(w)
 		for _, p := range s.Processes {
 			fmt.Fprintf(w, "  process %-6d%.1f %% CPU, %s\n", p.PID, p.CPUPercent, mebibytes(p.RSS))
 		}
@@ -130,7 +137,7 @@ func grouped[N int | int64 | uint64](n N) string {
 	return sign + digits
 }
 
-func plural(n int, what string) string {
+func plural[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

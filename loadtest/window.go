@@ -66,7 +66,7 @@ func (t *trial) reportProcesses(r *report) {
 	opened := float64(r.Connects.Opened)
 	s.CPUPerConnect = ratio(microseconds(afterConnects.cpu-beforeConnects.cpu), opened)
 	s.RSS = afterWindow.resident
-	s.RSSPerConnect = ratio(float64(afterConnects.resident)-float64(beforeConnects.resident), opened)
+	s.RSSPerConnect = max(0, ratio(float64(afterConnects.resident)-float64(beforeConnects.resident), opened))
 	r.Servers = s
 }
 
