@@ -11,7 +11,7 @@ const server = await startServer();
 const browser = await startBrowser();
 
 test("connections come back and join their groups again", async (t) => {
-  const window = await openWindow(t, browser, { expected: /net::ERR_|WebSocket/ });
+  const window = await openWindow(t, browser, { expected: /net::ERR_|status of 503/ }); // gone, or leaving
   const [one, two] = [await window.tab(server.url), await window.tab(server.url)];
   const ada = await one.connect("ada", "lobby");
   await ada.join("kitchen");

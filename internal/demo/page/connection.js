@@ -206,5 +206,6 @@ function wordsFor(error) {
   const text = String(error?.message ?? error);
   if (/failed to fetch|networkerror|load failed|websocket failed/i.test(text)) return "The node does not answer. Is it running?";
   if (error?.statusCode === 401 || /status code '401'/i.test(text)) return "The node refused the sign-in.";
+  if (/status code '503'/i.test(text)) return "The node is leaving and takes no more connections.";
   return text.replace(/^(?:Failed to complete negotiation with the server: |Error: )+/, "");
 }
