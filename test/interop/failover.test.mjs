@@ -44,8 +44,8 @@ class Participant {
   async #send() {
     while (this.#running) {
       try {
-        await this.client.invoke("SendGroup", GROUP, `${this.name} ${this.sent}`);
-        this.sent++;
+        // No number is used twice: one whose sender was told of an error may have arrived.
+        await this.client.invoke("SendGroup", GROUP, `${this.name} ${this.sent++}`);
       } catch (error) {
         this.errors.push(error.message);
         await until("the client is back", () => (this.client.connected ? undefined : "not connected"));

@@ -16,12 +16,13 @@ const failure = (method) => ({ message: `An unexpected error occurred invoking '
 async function recovered(...clients) {
   const probes = await Promise.all(cluster.nodes.map((node) => connect(undefined, node)));
   for (const [i, probe] of probes.entries()) {
-    for (let n = 0; ; n++) {
-      const text = `probe ${i} ${n}`;
-      await until("a send goes out", () => probe.invoke("SendAll", text));
+    let n = 0;
+    await until("what is sent arrives", async () => {
+      const text = `probe ${i} ${n++}`; // a new one each time: it may go out in spite of an error
+      await probe.invoke("SendAll", text);
       const heard = (client) => client.waitFor("a probe arrives", (log) => log.some(([, arrived]) => arrived === text));
-      if (await arrivesSoon(Promise.all(clients.map(heard)))) break;
-    }
+      if (!(await arrivesSoon(Promise.all(clients.map(heard))))) return `${text} went into the gap`;
+    });
   }
   await Promise.all(probes.map((probe) => probe.stop()));
   for (const client of clients) {
