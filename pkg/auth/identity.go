@@ -1,10 +1,10 @@
 package auth
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
-	"net/http"
-	"strings"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -29,23 +29,29 @@ type Identity struct {
 // Anonymous is the identity of a request without credentials.
 var Anonymous = &Identity{}
 
-// Claims are statements about an identity, by claim type.
+// Claims are statements about an identity, by claim type. A value is anything that JSON
+// can express; an array, or a slice of strings, stands for several values. Numbers in
+// tokens are of the type [json.Number].
 type Claims map[string]any
 
-// Values returns the values of the claim in order: none, one, or as many as the
-// token lists. Values that are not strings are formatted.
+// Values returns the values of the claim in order: none, one, or as many as the token
+// lists. Values that are not strings are given in their JSON form; null is no value.
 func (c Claims) Values(claimType string) []string {
 	switch v := c[claimType].(type) {
 	case nil:
 		return nil
+	case []string:
+		return slices.Clone(v)
 	case []any:
 		values := make([]string, 0, len(v))
 		for _, e := range v {
-			values = append(values, fmt.Sprint(e))
+			if e != nil {
+				values = append(values, text(e))
+			}
 		}
 		return values
 	default:
-		return []string{fmt.Sprint(v)}
+		return []string{text(v)}
 	}
 }
 
@@ -58,41 +64,18 @@ func (c Claims) First(claimType string) (string, bool) {
 	return values[0], true
 }
 
-// Has reports whether value is among the values of the claim.
+// Has reports whether value is among the values of the claim. Case matters.
 func (c Claims) Has(claimType, value string) bool {
-	for _, v := range c.Values(claimType) {
-		if v == value {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Values(claimType), value)
 }
 
-// ErrUnauthenticated reports credentials that do not hold.
-var ErrUnauthenticated = errors.New("credentials refused")
-
-// An Authenticator says who makes a request. It is called for every HTTP request to
-// a hub, concurrently, and must not keep the request.
-type Authenticator interface {
-	// Authenticate returns [Anonymous] for a request without credentials, and an
-	// error for credentials that do not hold, which the caller of the request must
-	// not be told in detail.
-	Authenticate(r *http.Request) (*Identity, error)
-}
-
-// AuthenticatorFunc is a function as an [Authenticator].
-type AuthenticatorFunc func(*http.Request) (*Identity, error)
-
-// Authenticate calls f.
-func (f AuthenticatorFunc) Authenticate(r *http.Request) (*Identity, error) { return f(r) }
-
-// BearerToken returns the request's bearer token: from the Authorization header, or
-// else from the query parameter access_token, which is where browsers put it that
-// cannot set headers on a WebSocket. Empty: there is none.
-func BearerToken(r *http.Request) string {
-	const scheme = "bearer "
-	if h := r.Header.Get("Authorization"); len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
-		return strings.TrimSpace(h[len(scheme):])
+func text(v any) string {
+	if s := reflect.ValueOf(v); s.Kind() == reflect.String { // a json.Number too
+		return s.String()
 	}
-	return r.URL.Query().Get("access_token")
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
 }
