@@ -31,10 +31,10 @@
 //
 // A connection on which nothing comes may be one on which nothing is published, or be
 // dead. So the node publishes a probe to its own channel every few seconds, on the way
-// of all messages, and expects it back: Healthy says whether it came. A node that hears
-// neither its probe nor anything else for two to three intervals makes both connections
-// anew. If others are heard it is given ten intervals: it may be behind with reading,
-// and would lose what it has not read.
+// of all messages, and expects it back: Healthy says whether it came. A node that has
+// not heard its probe for two intervals makes both connections anew. While others are
+// heard it is given ten: it may be behind with reading, and would lose what it has not
+// read.
 //
 // A gap lasts from the first doubt, a probe that was missed or the loss of the
 // connection, until all is subscribed again and a probe was heard. What was published in

@@ -50,13 +50,14 @@ type Options struct {
 	SubscribeTimeout time.Duration
 
 	// ProbeInterval is how often the node publishes to itself to prove that it hears.
-	// The default is 3s. A node that has heard nothing for two to three intervals
-	// takes itself for deaf and connects anew.
+	// The default is 3s. A node that has not heard that for two intervals, which is
+	// noticed after three at the latest, takes itself for deaf and connects anew.
 	ProbeInterval time.Duration
 
-	// MaxQueuedBytes and MaxQueuedMessages bound what waits to be published. Beyond
-	// them Publish fails at once; a message alone in the queue always fits. The
-	// defaults are 16 MiB and 65536.
+	// MaxQueuedBytes and MaxQueuedMessages bound what waits to be published, where a
+	// body counts once for each of its channels. Beyond them Publish fails at once; a
+	// call that finds the queue empty is always taken. The defaults are 16 MiB and
+	// 65536.
 	MaxQueuedBytes    int
 	MaxQueuedMessages int
 }

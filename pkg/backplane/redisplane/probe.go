@@ -29,19 +29,19 @@ type prober struct {
 	metrics    *metrics
 	interval   time.Duration
 
+	begin time.Time     // what probes count their time from
 	now   chan struct{} // of capacity 1: probe at once
-	heard atomic.Uint64 // number of the last probe heard
-	sent  atomic.Int64  // when the last probe was sent, in nanoseconds of Unix time
+	heard atomic.Uint64 // probes heard
 
 	// run's alone:
 
-	number   uint64   // of the last probe sent
-	request  *request // of the last probe sent; nil once its outcome is known
-	link     *link    // the subscriber's connection that missed is about
-	answered uint64   // heard, at the last look
-	arrivals uint64   // the subscriber's, at the last look
-	missed   int      // intervals in which no probe was heard
-	refusal  error    // of the last probe, if Redis refused it
+	sent     time.Time // the last probe
+	request  *request  // of the last probe sent; nil once its outcome is known
+	link     *link     // the subscriber's connection that missed is about
+	answered uint64    // heard, at the last look
+	arrivals uint64    // the subscriber's, at the last look
+	missed   int       // intervals in which no probe was heard
+	refusal  error     // of the last probe, if Redis refused it
 }
 
 func newProber(o Options, l *lane, s *subscriber, h *health) *prober {
@@ -51,29 +51,27 @@ func newProber(o Options, l *lane, s *subscriber, h *health) *prober {
 		health:     h,
 		metrics:    l.metrics,
 		interval:   o.ProbeInterval,
+		begin:      time.Now(),
 		now:        make(chan struct{}, 1),
 	}
 }
 
 var errDeaf = errors.New("the node's own probe was not heard")
 
+// The body of a probe is this and the time at which it was sent, in nanoseconds, as 8
+// bytes, big-endian.
 var probePrefix = []byte("probe ")
 
-// isProbe returns the number of a probe with this body.
-func isProbe(body []byte) (uint64, bool) {
-	number, ok := bytes.CutPrefix(body, probePrefix)
-	if !ok || len(number) != 8 {
-		return 0, false
+// isProbe reports whether a body on the node's own channel is that of a probe, and takes
+// it in if so; the receive loop calls it.
+func (p *prober) isProbe(body []byte) bool {
+	sent, ok := bytes.CutPrefix(body, probePrefix)
+	if !ok || len(sent) != 8 {
+		return false
 	}
-	return binary.BigEndian.Uint64(number), true
-}
-
-// hear takes in a probe of this node; the receive loop calls it.
-func (p *prober) hear(number uint64) {
-	if number > p.heard.Load() {
-		p.heard.Store(number)
-		p.metrics.probe.Observe(time.Since(time.Unix(0, p.sent.Load())).Seconds())
-	}
+	p.heard.Add(1)
+	p.metrics.probe.Observe((time.Since(p.begin) - time.Duration(binary.BigEndian.Uint64(sent))).Seconds())
+	return true
 }
 
 // probe makes run send a probe at once.
@@ -113,7 +111,7 @@ func (p *prober) look() {
 		return
 	}
 	p.missed++
-	p.health.doubts(time.Unix(0, p.sent.Load()))
+	p.health.doubts(p.sent)
 	p.outcome()
 	switch {
 	case p.missed < maxMissed:
@@ -132,9 +130,9 @@ func (p *prober) send() {
 	if p.subscriber.current.Load() == nil || !p.outcome() {
 		return
 	}
-	p.number++
-	p.sent.Store(time.Now().UnixNano())
-	p.request, _ = p.lane.probe(binary.BigEndian.AppendUint64(bytes.Clone(probePrefix), p.number), p.subscriber.node)
+	p.sent = time.Now()
+	body := binary.BigEndian.AppendUint64(bytes.Clone(probePrefix), uint64(p.sent.Sub(p.begin)))
+	p.request, _ = p.lane.probe(body, p.subscriber.node)
 }
 
 // outcome reports whether the outcome of the last probe sent is known.

@@ -23,12 +23,9 @@ func (p *Plane) arrive(channel, payload string) {
 		p.metrics.late.Inc()
 		return
 	}
-	if channel == p.subscriber.node && envelope.Publisher == p.id {
-		if number, ok := isProbe(envelope.Body); ok {
-			p.prober.hear(number)
-			p.subscriber.prove()
-			return
-		}
+	if channel == p.subscriber.node && envelope.Publisher == p.id && p.prober.isProbe(envelope.Body) {
+		p.subscriber.prove()
+		return
 	}
 	prefix := prefixOf(channel)
 	a := p.attachments.find(prefix)
