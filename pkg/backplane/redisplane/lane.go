@@ -282,16 +282,15 @@ func (l *lane) send(batch []*publication) {
 
 	lost := false
 	for _, p := range batch {
-		switch p.command.Err() {
-		case nil:
+		outcome := p.command.Err()
+		if outcome == nil || p.refused() {
 			continue
-		case errNoOutcome: // so it is where Redis refuses the connection
-			p.command.SetErr(err)
 		}
-		if !p.refused() {
-			lost = true
-			p.command.SetErr(link.cause(p.command.Err()))
+		lost = true
+		if !p.written && err != nil {
+			outcome = err // where Redis refuses the connection, commands do not have it
 		}
+		p.command.SetErr(link.cause(outcome))
 	}
 	if !lost {
 		return
