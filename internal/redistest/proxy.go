@@ -105,6 +105,11 @@ func (p *Proxy) Others() []*Pipe {
 	return slices.DeleteFunc(p.all(), func(pipe *Pipe) bool { return pipe.subscriber.Load() })
 }
 
+// Publishers returns the connections on which a client has published.
+func (p *Proxy) Publishers() []*Pipe {
+	return slices.DeleteFunc(p.all(), func(pipe *Pipe) bool { return !pipe.publisher.Load() })
+}
+
 func (p *Proxy) all() []*Pipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,6 +175,7 @@ type Pipe struct {
 	proxy          *Proxy
 	client, server *net.TCPConn
 	subscriber     atomic.Bool
+	publisher      atomic.Bool
 	gates          [2]gate       // by Direction
 	cut            chan struct{} // closed by Cut
 	cutOnce        sync.Once
@@ -238,9 +244,10 @@ func (p *Pipe) read(d Direction, from *net.TCPConn, held chan<- chunk) {
 		if n > 0 {
 			c := chunk{bytes: bytes.Clone(buffer[:n])}
 			if d == ToServer {
-				if !p.subscriber.Load() {
+				if !p.subscriber.Load() && !p.publisher.Load() {
 					seen := append(tail, c.bytes...)
-					p.subscriber.Store(subscribes(seen))
+					p.subscriber.Store(contains(seen, subscribe))
+					p.publisher.Store(contains(seen, publish))
 					tail = bytes.Clone(seen[max(0, len(seen)-len(subscribe)):])
 				}
 				if p.subscriber.Load() {
@@ -258,9 +265,12 @@ func (p *Pipe) read(d Direction, from *net.TCPConn, held chan<- chunk) {
 	}
 }
 
-var subscribe = []byte("\r\nsubscribe\r\n")
+var (
+	subscribe = []byte("\r\nsubscribe\r\n")
+	publish   = []byte("\r\npublish\r\n") // shorter
+)
 
-func subscribes(b []byte) bool { return bytes.Contains(bytes.ToLower(b), subscribe) }
+func contains(b, command []byte) bool { return bytes.Contains(bytes.ToLower(b), command) }
 
 // sleep returns false if the pipe was cut meanwhile.
 func (p *Pipe) sleep(d time.Duration) bool {

@@ -82,6 +82,18 @@ type Attachment interface {
 	// of any receiver takes.
 	Publish(ctx context.Context, body []byte, channels ...Channel) error
 
+	// PublishCounted is Publish on one channel, and tells how many subscribers it was
+	// handed to. Strangers may be among them; but where there are none, no node that
+	// hears was subscribed.
+	PublishCounted(ctx context.Context, body []byte, ch Channel) (subscribers int, err error)
+
+	// Nodes returns the nodes that have attached a hub under this prefix, the caller's
+	// own included, as they are now: the roster. A node is in it before the first
+	// subscription under the prefix is confirmed to it, and until it is closed; one that
+	// dies is in it for some seconds more. It fails with [ErrUnavailable], [ErrClosed]
+	// or the context's error.
+	Nodes(ctx context.Context) ([]NodeState, error)
+
 	// Subscribe counts one more holder of each channel and returns at once; a channel
 	// is subscribed while it has holders. Wait returns once all of these channels'
 	// subscriptions are in force: what any node publishes from then on arrives. It
@@ -105,6 +117,20 @@ type Attachment interface {
 	// Afterwards Publish and Wait calls fail with [ErrClosed] and the others do
 	// nothing.
 	Detach()
+}
+
+// A NodeState is one node of the roster.
+type NodeState struct {
+	ID string
+	// Hearing says that the node, when it last told, was in no gap.
+	Hearing bool
+}
+
+// A NodeWatcher is a [Receiver] that wants to know of nodes that die.
+type NodeWatcher interface {
+	// NodeDied tells that a node has gone from the roster without having been closed.
+	// Calls come one at a time, while Deliver calls go on, and must not block.
+	NodeDied(id string)
 }
 
 // A Receiver is told what arrives for one attachment.

@@ -14,6 +14,8 @@ var (
 	// ErrVersion reports bytes of a version or a kind that this node does not know,
 	// as a newer node may send them. It excludes ErrMalformed.
 	ErrVersion = errors.New("unknown version")
+	// ErrForged reports bytes that no cluster key has signed.
+	ErrForged = errors.New("not signed by a cluster key")
 )
 
 // Bounds of an envelope's header.

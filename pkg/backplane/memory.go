@@ -168,14 +168,19 @@ type attachment struct {
 
 // Publish implements [Attachment].
 func (a *attachment) Publish(ctx context.Context, body []byte, channels ...Channel) error {
+	_, err := a.publishWhenRoom(ctx, body, channels)
+	return err
+}
+
+func (a *attachment) publishWhenRoom(ctx context.Context, body []byte, channels []Channel) (deliveries int, err error) {
 	body = bytes.Clone(body)
 	for ctx.Err() == nil {
-		room, err := a.publish(body, channels)
+		n, room, err := a.publish(body, channels)
 		switch {
 		case err != nil:
-			return fmt.Errorf("publish: %w: %w", ErrNotSent, err)
+			return 0, fmt.Errorf("publish: %w: %w", ErrNotSent, err)
 		case room == nil:
-			return nil
+			return n, nil
 		}
 		select {
 		case <-room:
@@ -183,17 +188,37 @@ func (a *attachment) Publish(ctx context.Context, body []byte, channels ...Chann
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Errorf("publish: %w: %w", ErrNotSent, ctx.Err())
+	return 0, fmt.Errorf("publish: %w: %w", ErrNotSent, ctx.Err())
 }
 
-// publish hands body to all nodes that it is for, or to none: then it returns an error
-// or a channel that is closed when there is room for more.
-func (a *attachment) publish(body []byte, channels []Channel) (room <-chan struct{}, err error) {
+// PublishCounted implements [Attachment].
+func (a *attachment) PublishCounted(ctx context.Context, body []byte, ch Channel) (int, error) {
+	return a.publishWhenRoom(ctx, body, []Channel{ch})
+}
+
+// Nodes implements [Attachment].
+func (a *attachment) Nodes(context.Context) ([]NodeState, error) {
 	bus := a.node.bus
 	bus.mu.Lock()
 	defer bus.mu.Unlock()
 	if a.hasEnded() {
-		return nil, ErrClosed
+		return nil, fmt.Errorf("list nodes: %w", ErrClosed)
+	}
+	var nodes []NodeState
+	for _, of := range bus.attached[a.prefix] {
+		nodes = append(nodes, NodeState{ID: of.node.id, Hearing: true})
+	}
+	return nodes, nil
+}
+
+// publish hands body to all nodes that it is for, or to none: then it returns an error
+// or a channel that is closed when there is room for more.
+func (a *attachment) publish(body []byte, channels []Channel) (deliveries int, room <-chan struct{}, err error) {
+	bus := a.node.bus
+	bus.mu.Lock()
+	defer bus.mu.Unlock()
+	if a.hasEnded() {
+		return 0, nil, ErrClosed
 	}
 	all := bus.attached[a.prefix]
 	for _, to := range all {
@@ -201,17 +226,18 @@ func (a *attachment) publish(body []byte, channels []Channel) (room <-chan struc
 			if n.room == nil {
 				n.room = make(chan struct{})
 			}
-			return n.room, nil
+			return 0, n.room, nil
 		}
 	}
 	for _, ch := range channels {
 		for _, to := range all {
 			if to.holders[ch] > 0 {
 				to.node.enqueue(delivery{to, ch, body})
+				deliveries++
 			}
 		}
 	}
-	return nil, nil
+	return deliveries, nil, nil
 }
 
 func (a *attachment) holdsAny(channels []Channel) bool {

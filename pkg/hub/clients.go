@@ -152,15 +152,23 @@ func (p ClientProxy) send(ctx context.Context, method string, arguments []any) e
 
 // encode makes the body of an envelope: the message once in each protocol.
 func (h *Hub) encode(m protocol.Message, excluded []string) ([]byte, error) {
-	message := backplane.Message{Excluded: excluded, Encodings: make([]backplane.Encoding, len(h.protocols))}
+	encodings, err := h.encodings(m)
+	if err != nil {
+		return nil, err
+	}
+	return backplane.AppendMessage(nil, backplane.Message{Excluded: excluded, Encodings: encodings}), nil
+}
+
+func (h *Hub) encodings(m protocol.Message) ([]backplane.Encoding, error) {
+	encodings := make([]backplane.Encoding, len(h.protocols))
 	for i, p := range h.protocols {
 		frame, err := p.Append(nil, m)
 		if err != nil {
 			return nil, err
 		}
-		message.Encodings[i] = backplane.Encoding{Protocol: p.Name(), Frame: frame}
+		encodings[i] = backplane.Encoding{Protocol: p.Name(), Frame: frame}
 	}
-	return backplane.AppendMessage(nil, message), nil
+	return encodings, nil
 }
 
 func unique(names []string) []string {

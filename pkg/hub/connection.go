@@ -55,6 +55,7 @@ type connection struct {
 	registered  bool // with registry and backplane
 	userMember  *member
 	groups      map[string]*membership
+	joinings    map[*joining]struct{}
 }
 
 // closing says how a connection ends.

@@ -16,16 +16,36 @@ import (
 type receiver struct{ *Hub }
 
 // Deliver implements [backplane.Receiver]: it puts a message into the queues of the
-// channel's local members. The backplane's receive loop runs it, one call at a time.
+// channel's local members, and has operations performed. The backplane's receive loop runs it, one call at a time.
 func (h receiver) Deliver(ch backplane.Channel, body []byte) {
+	var err error
+	switch {
+	case backplane.IsOperation(body):
+		var o backplane.Operation
+		if o, err = backplane.ParseOperation(body, h.connections.Keys, ch); err == nil {
+			h.receiveOperation(o)
+		}
+	case backplane.IsReply(body):
+		var r backplane.Reply
+		if r, err = backplane.ParseReply(body, h.connections.Keys, ch); err == nil {
+			h.operations.receive(r)
+		}
+	default:
+		err = h.deliverMessage(ch, body)
+	}
+	if err != nil {
+		h.metrics.malformed.Inc()
+		h.logger.Debug("message from the backplane ignored", "hub", h.name, "error", err)
+	}
+}
+
+func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 	message, err := backplane.ParseMessage(body)
 	if err == nil && message.Plain != nil {
 		message, err = h.translate(message.Plain)
 	}
 	if err != nil {
-		h.metrics.malformed.Inc()
-		h.logger.Debug("message from the backplane ignored", "hub", h.name, "error", err)
-		return
+		return err
 	}
 	d := delivery{frames: make([][]byte, len(h.protocols)), excluded: exclude(message.Excluded)}
 	for _, e := range message.Encodings {
@@ -49,6 +69,7 @@ func (h receiver) Deliver(ch backplane.Channel, body []byte) {
 	for _, c := range d.slow {
 		c.tooSlow()
 	}
+	return nil
 }
 
 // A delivery is one message on its way into queues.

@@ -8,10 +8,12 @@ import (
 
 // Errors that callers may branch on. They are wrapped with what was being done.
 var (
-	// ErrNoConnection reports that this node does not hold the connection.
+	// ErrNoConnection reports that no node of the cluster holds the connection.
 	ErrNoConnection = errors.New("no such connection")
 	// ErrDisconnected reports a connection that ended before it had answered.
 	ErrDisconnected = errors.New("disconnected")
+	// ErrRemoved reports a join that a removal from the group has overtaken.
+	ErrRemoved = errors.New("removed from the group meanwhile")
 	// ErrExpired reports a membership that would have ended before it began.
 	ErrExpired = errors.New("expired already")
 	// ErrNameTooLong reports a group name or user identifier over the limit of

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
 // Groups changes which groups connections belong to. A group is there while it has
@@ -40,16 +42,26 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// Add makes a connection of this node a member of the group. When it has returned nil
-// the membership is in force in the whole cluster: whatever is sent to the group from
-// then on, by any node, reaches the connection. Adding a member again changes nothing
-// but when the membership ends.
+// operation asks for a membership of the target, with these options.
+func (o membershipOptions) operation(kind backplane.TargetKind, target, group string) backplane.Operation {
+	op := backplane.Operation{Kind: backplane.OpAddToGroup, TargetKind: kind, Target: target, Group: group}
+	if !o.expires.IsZero() {
+		op.Expires = uint64(o.expires.UnixMilli())
+	}
+	return op
+}
+
+// Add makes a connection, on whatever node it is, a member of the group. When it has
+// returned nil the membership is in force in the whole cluster: whatever is sent to the
+// group from then on, by any node, reaches the connection. Adding a member again
+// changes nothing but when the membership ends.
 //
 // Without access to the backplane it fails, after the backplane's subscribe time-out
 // at the latest, and the connection is no member. It fails with [ErrNoConnection] if
-// this node does not hold the connection (any more), with [ErrNameTooLong], with
+// there is no such connection (any more), with [backplane.ErrUnavailable] if that cannot
+// be known, with [ErrNameTooLong], with [ErrRemoved] if it was removed meanwhile, with
 // [ErrExpired] if the membership would have ended before it began, and with what the
-// [JoinAuthorizer] says, which is asked if it is called on a [Caller]'s behalf.
+// [JoinAuthorizer] says, which is asked if Add is called on a [Caller]'s behalf.
 func (g Groups) Add(ctx context.Context, connectionID, group string, options ...MembershipOption) error {
 	if err := g.add(ctx, connectionID, group, options); err != nil {
 		return fmt.Errorf("add connection to group: %w", err)
@@ -58,25 +70,42 @@ func (g Groups) Add(ctx context.Context, connectionID, group string, options ...
 }
 
 func (g Groups) add(ctx context.Context, connectionID, group string, options []MembershipOption) error {
-	c, err := g.find(connectionID, group)
-	if err != nil {
+	if err := g.hub.checkName("group name", group); err != nil {
 		return err
 	}
-	var o membershipOptions
+	c := g.hub.registry.connection(connectionID)
+	if c == nil {
+		o, err := g.authorize(ctx, group, options)
+		if err != nil {
+			return err
+		}
+		return g.hub.atConnection(ctx, o.operation(backplane.TargetConnection, connectionID, group))
+	}
+	j := c.beginJoin(group) // before anybody is asked, so that a removal meanwhile is not overtaken
+	o, err := g.authorize(ctx, group, options)
+	if err != nil {
+		c.endJoin(j)
+		return err
+	}
+	return c.joinGroup(ctx, j, o.expires)
+}
+
+// authorize returns how the membership may be.
+func (g Groups) authorize(ctx context.Context, group string, options []MembershipOption) (o membershipOptions, err error) {
 	for _, option := range options {
 		option(&o)
 	}
 	if authorizer := g.hub.joinAuthorizer; authorizer != nil && g.caller != nil {
 		expires, err := authorizer(ctx, g.caller, group)
 		if err != nil {
-			return err
+			return o, err
 		}
 		o.expires = earlier(o.expires, expires)
 	}
 	if !o.expires.IsZero() && !o.expires.After(time.Now()) {
-		return ErrExpired
+		return o, ErrExpired
 	}
-	return c.joinGroup(ctx, group, o.expires)
+	return o, nil
 }
 
 // A JoinAuthorizer decides whether a client may join a group, or have another
@@ -98,27 +127,19 @@ func WithJoinAuthorizer(a JoinAuthorizer) Option {
 	}
 }
 
-// Remove ends a membership. Nothing that is sent to the group after it has returned
-// reaches the connection. Removing one that is no member changes nothing. It fails
-// with [ErrNoConnection] and [ErrNameTooLong].
-func (g Groups) Remove(_ context.Context, connectionID, group string) error {
-	c, err := g.find(connectionID, group)
+// Remove ends a membership, of a connection on whatever node it is. Nothing that is
+// sent to the group after it has returned reaches the connection. Removing one that is
+// no member changes nothing. It fails as Add does, [ErrRemoved] and [ErrExpired] aside.
+func (g Groups) Remove(ctx context.Context, connectionID, group string) error {
+	err := g.hub.checkName("group name", group)
+	if err == nil {
+		o := backplane.Operation{Kind: backplane.OpRemove, TargetKind: backplane.TargetConnection, Target: connectionID, Group: group}
+		err = g.hub.atConnection(ctx, o)
+	}
 	if err != nil {
 		return fmt.Errorf("remove connection from group: %w", err)
 	}
-	c.leaveGroup(group)
 	return nil
-}
-
-func (g Groups) find(connectionID, group string) (*connection, error) {
-	if err := g.hub.checkName("group name", group); err != nil {
-		return nil, err
-	}
-	c := g.hub.registry.connection(connectionID)
-	if c == nil {
-		return nil, ErrNoConnection
-	}
-	return c, nil
 }
 
 func (h *Hub) checkName(what, name string) error {

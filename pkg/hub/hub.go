@@ -40,8 +40,11 @@ type Hub struct {
 	value   any
 	methods methods
 	results results
-	pings   [][]byte // by encoding
-	metrics *metrics
+
+	operations operations
+	operating  chan struct{} // of capacity maxOperating: those that are being performed
+	pings      [][]byte      // by encoding
+	metrics    *metrics
 
 	connections *transport.Manager
 	endpoint    http.Handler
@@ -85,6 +88,7 @@ func New(value any, options ...Option) (*Hub, error) {
 		pings:      pingFrames(c.protocols),
 		metrics:    newMetrics(c.name),
 		registry:   newRegistry(),
+		operating:  make(chan struct{}, maxOperating),
 		handshakes: handshakes{pending: make(map[*connection]struct{})},
 	}
 	if err := h.start(); err != nil {
@@ -115,6 +119,7 @@ func (h *Hub) start() error {
 		return fmt.Errorf("attach to backplane: %w", err)
 	}
 	h.attachment = attachment
+	attachment.Subscribe(backplane.Node(h.plane.NodeID()))
 	h.beat.Go(h.heartbeat)
 	return nil
 }

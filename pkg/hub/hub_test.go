@@ -67,8 +67,12 @@ func (r *room) Block(ctx context.Context, _ *Caller) {
 	}
 }
 
-func (r *room) Hold(context.Context, *Caller)  { <-r.blocked }
-func (r *room) Count(context.Context, *Caller) { r.counted.Add(1) }
+func (r *room) Hold(context.Context, *Caller) { <-r.blocked }
+func (r *room) Count(ctx context.Context, _ *Caller) {
+	if ctx.Err() == nil {
+		r.counted.Add(1)
+	}
+}
 
 func (r *room) Fail(_ context.Context, _ *Caller, shown bool) error {
 	if shown {
@@ -333,8 +337,10 @@ func TestEverythingBeforeTheEndIsDone(t *testing.T) {
 			end(c)
 			await.Until(t, "the server has read all invocations", func() (err error) {
 				h.registry.each(func(c *connection) {
-					if waiting, _ := c.invocations.next(); waiting != calls {
-						err = fmt.Errorf("%d of %d", waiting, calls)
+					c.invocations.mu.Lock()
+					defer c.invocations.mu.Unlock()
+					if n := len(c.invocations.waiting); n != calls {
+						err = fmt.Errorf("%d of %d", n, calls)
 					}
 				})
 				return err

@@ -72,23 +72,23 @@ func (c *connection) dropInvocation(i *invocation) {
 	c.done(i)
 }
 
-// settleStep is how long the end of a connection waits for the next invocation to
-// begin.
-const settleStep = 10 * time.Second
+// settleStep is how long the end of a connection waits for the next invocation to begin
+// or to end.
+const settleStep = 5 * time.Second
 
-// settle waits until all that the client invoked has at least begun: what it sent
-// before it ended the connection, or before it sent nonsense, is done, its context
-// alive when it begins. It gives up if nothing begins for long (a method may be waiting
-// for its context to end), and when somebody else ends the connection.
+// settle waits until all that the client invoked is done, streams aside: what it sent
+// before it ended the connection, or before it sent nonsense, is not disturbed by that.
+// It gives up if nothing moves for long (a method may be waiting for its context to
+// end), and when somebody else ends the connection.
 func (c *connection) settle() {
 	for {
-		waiting, begun := c.invocations.next()
-		if waiting == 0 {
+		busy, moved := c.invocations.progress()
+		if !busy {
 			return
 		}
 		timer := time.NewTimer(settleStep)
 		select {
-		case <-begun:
+		case <-moved:
 			timer.Stop()
 		case <-timer.C:
 			return

@@ -18,17 +18,42 @@ type membership struct {
 	expiry *time.Timer
 }
 
+// A joining is a join under way, from before anybody is asked whether it may be.
+type joining struct {
+	group    string
+	canceled bool // by a removal meanwhile; guarded by the connection's mu
+}
+
+// beginJoin begins a join, which joinGroup or endJoin ends.
+func (c *connection) beginJoin(group string) *joining {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := &joining{group: group}
+	if c.joinings == nil {
+		c.joinings = make(map[*joining]struct{})
+	}
+	c.joinings[j] = struct{}{}
+	return j
+}
+
+func (c *connection) endJoin(j *joining) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.joinings, j)
+}
+
 // joinGroup returns nil once the membership is in force, until expires if that is not
 // zero.
 //
 // The membership is entered, and its channel counted, before waiting: what arrives
 // meanwhile is delivered, and whoever ends the connection finds it to undo.
-func (c *connection) joinGroup(ctx context.Context, group string, expires time.Time) error {
-	ch := backplane.Group(group)
+func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Time) error {
+	group, ch := j.group, backplane.Group(j.group)
 	c.mu.Lock()
-	if c.ended {
+	if err := c.refuseJoin(j); err != nil {
+		delete(c.joinings, j)
 		c.mu.Unlock()
-		return ErrNoConnection
+		return err
 	}
 	m, again := c.groups[group]
 	if !again {
@@ -46,14 +71,15 @@ func (c *connection) joinGroup(ctx context.Context, group string, expires time.T
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.joinings, j)
 	if again { // the first join holds the channel, this one did only to wait
 		c.hub.attachment.Unsubscribe(ch)
 	}
-	if c.ended {
-		return ErrNoConnection
+	if err := c.refuseJoin(j); err != nil {
+		return err
 	}
 	if c.groups[group] != m {
-		return err // left while this waited
+		return err // expired while this waited
 	}
 	switch {
 	case err == nil:
@@ -62,6 +88,17 @@ func (c *connection) joinGroup(ctx context.Context, group string, expires time.T
 		c.dropGroup(group, m)
 	}
 	return err
+}
+
+// refuseJoin says why a join cannot go on. It is called with mu held.
+func (c *connection) refuseJoin(j *joining) error {
+	switch {
+	case c.ended:
+		return ErrNoConnection
+	case j.canceled:
+		return ErrRemoved
+	}
+	return nil
 }
 
 // expire sets when a membership ends: never, if that is zero. It is called with mu held.
@@ -84,10 +121,26 @@ func (c *connection) expire(group string, m *membership, at time.Time) {
 	m.expiry = timer
 }
 
+// leaveGroup ends the membership, and joins to it that are under way.
 func (c *connection) leaveGroup(group string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for j := range c.joinings {
+		j.canceled = j.canceled || j.group == group
+	}
 	if m, ok := c.groups[group]; ok {
+		c.dropGroup(group, m)
+	}
+}
+
+// leaveAllGroups ends all memberships, and joins that are under way.
+func (c *connection) leaveAllGroups() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for j := range c.joinings {
+		j.canceled = true
+	}
+	for group, m := range c.groups {
 		c.dropGroup(group, m)
 	}
 }

@@ -41,6 +41,8 @@ type config struct {
 	filters          []Filter
 	methodOptions    []methodOptions
 	joinAuthorizer   JoinAuthorizer
+	operationTimeout time.Duration
+	nodeDied         func(node string)
 	maxName          int
 	detailedErrors   bool
 }
@@ -60,6 +62,7 @@ func defaults() config {
 		maxWaiting:       1 << 20,
 		maxStreams:       1000,
 		parallel:         1,
+		operationTimeout: 5 * time.Second,
 		maxName:          16 << 10,
 	}
 }
@@ -308,6 +311,25 @@ func WithFilter(f Filter) Option {
 func WithAuthorization(requirements ...auth.Requirement) Option {
 	return func(c *config) error {
 		c.transport.Requirements = append(c.transport.Requirements, requirements...)
+		return nil
+	}
+}
+
+// WithOperationTimeout bounds how long an operation on other nodes' connections waits
+// for their answers. The default is 5s. Less than 50ms is refused.
+func WithOperationTimeout(d time.Duration) Option {
+	return interval("operation time-out", d, func(c *config) *time.Duration { return &c.operationTimeout })
+}
+
+// WithNodeDied has f called when another node has gone without having been closed, some
+// seconds after: whatever it held, connections and memberships, is gone. Calls come one
+// at a time and must not block.
+func WithNodeDied(f func(node string)) Option {
+	return func(c *config) error {
+		if f == nil {
+			return errors.New("node died function is nil")
+		}
+		c.nodeDied = f
 		return nil
 	}
 }

@@ -3,12 +3,15 @@ package hub
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 
+	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
@@ -49,34 +52,132 @@ func (p SingleClientProxy) invoke(ctx context.Context, method string, arguments 
 	if i, ok := ctx.Value(invocationKey{}).(*invocation); ok {
 		i.connection.givePermitBack(i)
 	}
-	id := p.connections[0]
-	c := p.hub.registry.connection(id)
-	if c == nil {
-		return fmt.Errorf("Connection '%s' does not exist: %w", id, ErrNoConnection) //nolint:revive,staticcheck // the reference's text
+	ask := p.hub.askElsewhere
+	if p.hub.registry.connection(p.connections[0]) != nil {
+		ask = p.hub.askHere
 	}
-	answer, err := p.hub.ask(ctx, c, method, arguments)
+	answer, err := ask(ctx, p.connections[0], &protocol.Invocation{Target: method, Arguments: arguments})
 	if err != nil {
 		return err
 	}
 	return answer.bind(result)
 }
 
-// ask sends an invocation to a connection of this node, and waits for the answer.
-func (h *Hub) ask(ctx context.Context, c *connection, method string, arguments []any) (answer, error) {
-	id, answers := h.results.expect(c)
-	defer h.results.forget(id)
-	if err := c.send(&protocol.Invocation{InvocationID: id, Target: method, Arguments: arguments}); err != nil {
+func errDoesNotExist(id string) error {
+	return fmt.Errorf("Connection '%s' does not exist: %w", id, ErrNoConnection) //nolint:revive,staticcheck // the reference's text
+}
+
+func errDisconnected(id string) error {
+	return fmt.Errorf("Connection '%s' disconnected: %w", id, ErrDisconnected) //nolint:revive,staticcheck // the reference's text
+}
+
+// askHere sends an invocation to a connection of this node, and waits for the answer.
+func (h *Hub) askHere(ctx context.Context, connectionID string, m *protocol.Invocation) (answer, error) {
+	c := h.registry.connection(connectionID)
+	if c == nil {
+		return answer{}, errDoesNotExist(connectionID)
+	}
+	answers := make(chan answer, 1)
+	m.InvocationID = h.results.expect(c, func(a answer) { answers <- a })
+	defer h.results.forget(m.InvocationID)
+	if err := c.send(m); err != nil {
 		return answer{}, fmt.Errorf("encode: %w", err)
 	}
-	if c.ctx.Err() != nil { // maybe before there was anything to abandon
-		h.results.abandon(c)
-	}
+	h.results.abandonEnded(c)
 	select {
 	case a := <-answers:
-		return a, nil
+		return a, a.err
 	case <-ctx.Done():
-		return answer{}, &Error{Message: "Invocation canceled by the server.", Err: ctx.Err()}
+		return answer{}, errAskCanceled(ctx)
 	}
+}
+
+func errAskCanceled(ctx context.Context) error {
+	return &Error{Message: "Invocation canceled by the server.", Err: ctx.Err()}
+}
+
+// askElsewhere has the node that holds the connection ask it, and waits for the answer:
+// as long as an operation may take until the client has been asked, and from then on
+// until ctx ends.
+func (h *Hub) askElsewhere(ctx context.Context, connectionID string, m *protocol.Invocation) (answer, error) {
+	p := h.operations.expect(nil)
+	defer p.forget()
+	m.InvocationID = "r" + hex.EncodeToString(p.id[:])
+	encodings, err := h.encodings(m)
+	if err != nil {
+		return answer{}, fmt.Errorf("encode: %w", err)
+	}
+	accepting, cancel := context.WithTimeout(ctx, h.operationTimeout)
+	defer cancel()
+	err = h.publishToHolder(accepting, p, backplane.Operation{
+		Kind: backplane.OpAsk, TargetKind: backplane.TargetConnection, Target: connectionID, Encodings: encodings,
+	})
+	switch {
+	case errors.Is(err, ErrNoConnection):
+		return answer{}, errDoesNotExist(connectionID)
+	case err != nil:
+		return answer{}, err
+	}
+	waiting := accepting
+	for {
+		select {
+		case <-p.replied:
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return answer{}, errAskCanceled(ctx)
+			}
+			return answer{}, fmt.Errorf("%w: the node of the connection did not answer", backplane.ErrUnavailable)
+		}
+		replies, _ := p.look()
+		accepted := false
+		for _, r := range replies {
+			switch r.Outcome {
+			case backplane.OutcomeAccepted:
+				accepted, waiting = true, ctx
+			case backplane.OutcomeDone:
+				return answer{result: protocol.Raw{Protocol: protocol.ByName(r.Result.Protocol), Bytes: r.Result.Frame}}, nil
+			case backplane.OutcomeFailed:
+				return answer{}, &Error{Message: r.Error}
+			case backplane.OutcomeNothing:
+				if accepted {
+					return answer{}, errDisconnected(connectionID)
+				}
+				return answer{}, errDoesNotExist(connectionID)
+			}
+		}
+	}
+}
+
+// askFor asks a connection of this node on behalf of another, which gets the answer
+// when there is one.
+func (h *Hub) askFor(o backplane.Operation, c *connection) backplane.Reply {
+	name := c.protocol().Name()
+	at := slices.IndexFunc(o.Encodings, func(e backplane.Encoding) bool { return e.Protocol == name })
+	if at < 0 {
+		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: "the client's hub protocol is not spoken by the node that asks"}
+	}
+	h.results.expectAs("r"+hex.EncodeToString(o.ID[:]), c, func(a answer) {
+		h.work.Go(func() { // ends within the operation time-out
+			ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
+			defer cancel()
+			h.reply(ctx, o, a.reply())
+		})
+	})
+	c.enqueue(o.Encodings[at].Frame)
+	h.results.abandonEnded(c)
+	return backplane.Reply{Outcome: backplane.OutcomeAccepted}
+}
+
+// reply is the answer as it goes to another node.
+func (a answer) reply() backplane.Reply {
+	shown, isError := errors.AsType[*Error](a.err)
+	switch {
+	case isError:
+		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: shown.Message}
+	case a.err != nil: // disconnected
+		return backplane.Reply{Outcome: backplane.OutcomeNothing}
+	}
+	return backplane.Reply{Outcome: backplane.OutcomeDone, Result: backplane.Encoding{Protocol: a.result.Protocol.Name(), Frame: a.result.Bytes}}
 }
 
 // results are the answers that clients of this node owe.
@@ -87,8 +188,8 @@ type results struct {
 }
 
 type pendingResult struct {
-	from    *connection
-	answers chan<- answer // of capacity 1
+	from *connection
+	give func(answer) // called once, under mu: must not wait
 }
 
 // An answer is what a client said, or why there is none.
@@ -97,19 +198,24 @@ type answer struct {
 	err    error
 }
 
-// expect makes up an invocation id whose completion, or else the end of the
-// connection, will come on the channel.
-func (r *results) expect(from *connection) (id string, answers <-chan answer) {
+// expect makes up an invocation id, for whose completion, or else the end of the
+// connection, give is called.
+func (r *results) expect(from *connection, give func(answer)) (id string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.last++
 	id = "s" + strconv.FormatUint(r.last, 10)
-	ch := make(chan answer, 1)
+	r.mu.Unlock()
+	r.expectAs(id, from, give)
+	return id
+}
+
+func (r *results) expectAs(id string, from *connection, give func(answer)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.pending == nil {
 		r.pending = make(map[string]pendingResult)
 	}
-	r.pending[id] = pendingResult{from, ch}
-	return id, ch
+	r.pending[id] = pendingResult{from, give}
 }
 
 func (r *results) forget(id string) {
@@ -131,7 +237,7 @@ func (r *results) complete(from *connection, id string, a answer) bool {
 		return false
 	}
 	delete(r.pending, id)
-	p.answers <- a
+	p.give(a)
 	return true
 }
 
@@ -142,8 +248,15 @@ func (r *results) abandon(c *connection) {
 	for id, p := range r.pending {
 		if p.from == c {
 			delete(r.pending, id)
-			p.answers <- answer{err: fmt.Errorf("Connection '%s' disconnected: %w", c.id, ErrDisconnected)} //nolint:revive,staticcheck // the reference's text
+			p.give(answer{err: errDisconnected(c.id)})
 		}
+	}
+}
+
+// abandonEnded does so if the connection ended before there was anything to abandon.
+func (r *results) abandonEnded(c *connection) {
+	if c.ctx.Err() != nil {
+		r.abandon(c)
 	}
 }
 
@@ -168,8 +281,8 @@ func (c *connection) receiveResult(m *protocol.Completion) {
 
 // bind decodes the result into what into points to.
 func (a answer) bind(into any) error {
-	if a.err != nil {
-		return a.err
+	if a.result.Protocol == nil {
+		return fmt.Errorf("%w: the answer is in a hub protocol that this node does not speak", backplane.ErrMalformed)
 	}
 	if err := a.result.Protocol.BindValue(a.result.Bytes, into); err != nil {
 		return &Error{

@@ -14,7 +14,7 @@ type invocations struct {
 	mu      sync.Mutex
 	waiting []*invocation
 	taken   int           // permits in use: runners, but for those whose invocation gave it back
-	begun   chan struct{} // made by who waits for the next to begin, closed then
+	moved   chan struct{} // made by who waits for the next to begin or to end, closed then
 	closed  bool          // nothing more is taken
 }
 
@@ -39,6 +39,7 @@ func (q *invocations) push(i *invocation) (taken, start bool) {
 func (q *invocations) pop() *invocation {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.tell()
 	if len(q.waiting) == 0 {
 		q.waiting = nil
 		q.taken--
@@ -47,19 +48,19 @@ func (q *invocations) pop() *invocation {
 	i := q.waiting[0]
 	q.waiting[0] = nil
 	q.waiting = q.waiting[1:]
-	q.tell()
 	return i
 }
 
-// next returns how many invocations wait, and a channel that is closed when one of them
-// has begun or all were dropped.
-func (q *invocations) next() (waiting int, begun <-chan struct{}) {
+// progress reports whether there is anything to wait for, and returns a channel that is
+// closed when an invocation has begun or ended, or what waits was dropped. Those that
+// gave their permit back do not count.
+func (q *invocations) progress() (busy bool, moved <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.begun == nil {
-		q.begun = make(chan struct{})
+	if q.moved == nil {
+		q.moved = make(chan struct{})
 	}
-	return len(q.waiting), q.begun
+	return len(q.waiting) > 0 || q.taken > 0, q.moved
 }
 
 // close takes nothing more, and returns what waits, which will not be run.
@@ -75,9 +76,9 @@ func (q *invocations) close() []*invocation {
 
 // tell is called with mu held.
 func (q *invocations) tell() {
-	if q.begun != nil {
-		close(q.begun)
-		q.begun = nil
+	if q.moved != nil {
+		close(q.moved)
+		q.moved = nil
 	}
 }
 
@@ -86,6 +87,7 @@ func (q *invocations) tell() {
 func (q *invocations) giveBack() (start bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.tell()
 	if len(q.waiting) > 0 {
 		return true
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,16 +24,23 @@ type attachment struct {
 
 // Publish implements [backplane.Attachment].
 func (a *attachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
-	err := a.publish(ctx, body, channels)
-	a.plane.metrics.publishError(err)
+	_, err := a.publish(ctx, body, channels)
 	return err
 }
 
-func (a *attachment) publish(ctx context.Context, body []byte, channels []backplane.Channel) error {
+// PublishCounted implements [backplane.Attachment].
+func (a *attachment) PublishCounted(ctx context.Context, body []byte, ch backplane.Channel) (int, error) {
+	return a.publish(ctx, body, []backplane.Channel{ch})
+}
+
+func (a *attachment) publish(ctx context.Context, body []byte, channels []backplane.Channel) (receivers int, err error) {
 	if a.isDetached() {
-		return notSent(backplane.ErrClosed)
+		err = notSent(backplane.ErrClosed)
+	} else {
+		receivers, err = a.plane.lane.publish(ctx, body, a.prefix, channels)
 	}
-	return a.plane.lane.publish(ctx, body, a.prefix, channels)
+	a.plane.metrics.publishError(err)
+	return receivers, err
 }
 
 // Subscribe implements [backplane.Attachment].
@@ -41,6 +49,9 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 	a.plane.subscriber.hold(a, names)
 	return func(ctx context.Context) error {
 		err := a.plane.subscriber.wait(ctx, names, a.detached)
+		if err == nil {
+			err = a.announced(ctx)
+		}
 		if a.isDetached() {
 			err = backplane.ErrClosed
 		}
@@ -49,6 +60,28 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 		}
 		return nil
 	}
+}
+
+// announced returns once others can know that this node serves the prefix.
+func (a *attachment) announced(ctx context.Context) error {
+	if a.plane.roster.isAnnounced(a.prefix) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.plane.subscriber.timeout)
+	defer cancel()
+	return a.plane.roster.wait(ctx, a.prefix, a.detached)
+}
+
+// Nodes implements [backplane.Attachment].
+func (a *attachment) Nodes(ctx context.Context) ([]backplane.NodeState, error) {
+	if a.isDetached() {
+		return nil, fmt.Errorf("list nodes: %w", backplane.ErrClosed)
+	}
+	nodes, err := a.plane.roster.nodes(ctx, a.prefix)
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	return nodes, nil
 }
 
 // Unsubscribe implements [backplane.Attachment].
@@ -94,6 +127,14 @@ type attachments struct {
 func (s *attachments) find(prefix string) *attachment {
 	if m := s.byPrefix.Load(); m != nil {
 		return (*m)[prefix]
+	}
+	return nil
+}
+
+// prefixes returns those that are attached.
+func (s *attachments) prefixes() []string {
+	if m := s.byPrefix.Load(); m != nil {
+		return slices.Sorted(maps.Keys(*m))
 	}
 	return nil
 }

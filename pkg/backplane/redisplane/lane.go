@@ -85,26 +85,27 @@ func newLane(o Options, r *redis.Options, publisher string, incarnation uint64, 
 	}
 }
 
-// publish publishes body on each of the channels, and returns what the contract says.
-func (l *lane) publish(ctx context.Context, body []byte, prefix string, channels []backplane.Channel) error {
+// publish publishes body on each of the channels, and returns what the contract says,
+// and how many subscribers Redis handed it to.
+func (l *lane) publish(ctx context.Context, body []byte, prefix string, channels []backplane.Channel) (receivers int, err error) {
 	if err := ctx.Err(); err != nil {
-		return notSent(err)
+		return 0, notSent(err)
 	}
 	if len(channels) == 0 {
-		return nil
+		return 0, nil
 	}
 	r := newRequest(body, prefix, channels)
 	if err := l.enqueue(r, false); err != nil {
 		r.recycle()
-		return notSent(err)
+		return 0, notSent(err)
 	}
 	select {
 	case <-r.done:
-		err := r.result()
+		receivers, err := r.receivers, r.result()
 		r.recycle()
-		return err
+		return receivers, err
 	case <-ctx.Done():
-		return l.abandon(r, ctx.Err())
+		return 0, l.abandon(r, ctx.Err())
 	}
 }
 
@@ -341,6 +342,7 @@ func (l *lane) settle(batch []*publication) {
 		switch err := p.command.Err(); {
 		case err == nil:
 			r.carried++
+			r.receivers += int(p.command.Val())
 			l.metrics.published.Inc()
 		case !p.written || p.refused():
 			r.err = err

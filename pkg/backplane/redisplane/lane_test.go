@@ -31,7 +31,7 @@ func jam(t *testing.T, options ...func(*Options)) (sender, receiver *node, free 
 	receiver.join(t, "a")
 	sender.send(t, "before", "a")
 	receiver.awaitLast(t, "a before")
-	pipe := proxy.Others()[0]
+	pipe := proxy.Publishers()[0]
 	pipe.Freeze(redistest.ToServer)
 	return sender, receiver, func() { pipe.Thaw(redistest.ToServer) }
 }

@@ -26,6 +26,11 @@ type Options struct {
 	// client_name, and for TLS skip_verify=true, which accepts any certificate.
 	URL string
 
+	// Keys are the cluster's: the first signs what this node says of itself in the
+	// roster, and what others say counts if any of them has. All nodes need the same. The
+	// default is none, which trusts whoever can write to Redis.
+	Keys [][]byte
+
 	// Logger gets what an operator should know: that the connection was lost, and is
 	// back. The default is [slog.Default]. What the Redis client library itself has to
 	// say goes to the Logger of the first Plane in the process, at debug level; the

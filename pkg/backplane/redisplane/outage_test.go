@@ -253,14 +253,14 @@ func TestOneConnectionForOneLost(t *testing.T) {
 // When the name of Redis comes to mean another server and only the subscription
 // connection is lost, the node publishes to the old server and listens to the new one.
 func TestPublishesWhereItListens(t *testing.T) {
-	old, new := redistest.Start(t), redistest.Start(t)
-	proxy := redistest.NewProxy(t, old)
+	before, after := redistest.Start(t), redistest.Start(t)
+	proxy := redistest.NewProxy(t, before)
 	n := start(t, proxy.URL(), probing(100*time.Millisecond))
 	n.join(t, "a")
-	proxy.Redirect(new)
+	proxy.Redirect(after)
 	proxy.Subscribers()[0].Cut()
 	await.Until(t, "the node listens to the new server", func() error {
-		if new.Subscribers(t, "a") != 1 {
+		if after.Subscribers(t, "a") != 1 {
 			return errors.New("it does not")
 		}
 		return nil
@@ -310,7 +310,7 @@ func TestPublishIsNotRepeated(t *testing.T) {
 	sender, receiver := start(t, proxy.URL()), start(t, redis.URL())
 	receiver.join(t, "a")
 	sender.send(t, "before", "a")
-	publisher := proxy.Others()
+	publisher := proxy.Publishers()
 	if len(publisher) != 1 {
 		t.Fatalf("%d publishing connections, want 1", len(publisher))
 	}
@@ -338,7 +338,7 @@ func TestLatePipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	stuck := proxy.Others()[0]
+	stuck := proxy.Publishers()[0]
 	stuck.Freeze(redistest.ToServer)
 	expectError(t, "publish", sender.Publish(inTime(t), []byte("late"), "a"), backplane.ErrUnknown)
 	sender.send(t, "after", "a")

@@ -23,6 +23,7 @@ type Plane struct {
 	lane        *lane
 	subscriber  *subscriber
 	prober      *prober
+	roster      *roster
 	attachments attachments
 
 	window backplane.Window // the receive loop's alone
@@ -50,11 +51,15 @@ func New(options Options) (*Plane, error) {
 
 	id := uuid.NewString()
 	p := &Plane{id: id, registerer: o.Registerer, metrics: newMetrics(), health: newHealth(o.Logger)}
-	p.lane = newLane(o, r, id, uint64(time.Now().UnixNano()), p.metrics)
+	incarnation := uint64(time.Now().UnixNano())
+	p.lane = newLane(o, r, id, incarnation, p.metrics)
 	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
 	p.prober = newProber(o, p.lane, p.subscriber, p.health)
 	p.subscriber.deliver = p.arrive
 	p.subscriber.connected = p.prober.probe
+	p.roster = newRoster(o, r, id, incarnation, p.health)
+	p.roster.served = p.attachments.prefixes
+	p.roster.died = p.nodeDied
 	if err := p.register(); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
@@ -64,6 +69,7 @@ func New(options Options) (*Plane, error) {
 	p.wg.Go(p.lane.run)
 	p.wg.Go(func() { p.subscriber.run(ctx) })
 	p.wg.Go(func() { p.prober.run(ctx) })
+	p.wg.Go(func() { p.roster.run(ctx) })
 	return p, nil
 }
 
@@ -84,6 +90,7 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	a.Subscribe(backplane.All)
+	p.roster.announce()
 	return a, nil
 }
 
@@ -101,6 +108,18 @@ func (p *Plane) Close() error {
 		p.unregister()
 	})
 	return nil
+}
+
+// nodeDied tells those whose hub the node served; the roster calls it.
+func (p *Plane) nodeDied(id string, of announcement) {
+	p.health.logger.Warn("node died", "node", id)
+	for _, prefix := range of.Prefixes {
+		if a := p.attachments.find(prefix); a != nil && !a.isDetached() {
+			if w, ok := a.receiver.(backplane.NodeWatcher); ok {
+				w.NodeDied(id)
+			}
+		}
+	}
 }
 
 func (p *Plane) register() error {

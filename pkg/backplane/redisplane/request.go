@@ -9,15 +9,16 @@ import (
 // A request is one Publish call on its way through the lane. All but done is guarded by
 // the lane's mu while the lane knows the request.
 type request struct {
-	body     []byte
-	prefix   string // of the channels
-	channels []backplane.Channel
-	next     int           // channels before it have been taken out of the queue
-	inFlight int           // of those, the ones without an outcome
-	carried  int           // of those, the ones that Redis took
-	unsure   int           // of those, the ones that Redis may have taken
-	err      error         // the last one
-	done     chan struct{} // of capacity 1: has its outcome
+	body      []byte
+	prefix    string // of the channels
+	channels  []backplane.Channel
+	next      int           // channels before it have been taken out of the queue
+	inFlight  int           // of those, the ones without an outcome
+	carried   int           // of those, the ones that Redis took
+	unsure    int           // of those, the ones that Redis may have taken
+	receivers int           // subscribers that Redis handed the carried ones to
+	err       error         // the last one
+	done      chan struct{} // of capacity 1: has its outcome
 
 	before, after *request // in the queue
 	queued        bool

@@ -1,0 +1,293 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
+
+// remote is a hub whose methods concern other connections.
+type remote struct{ asker }
+
+func (*remote) OnConnected(context.Context, *Caller) error { return nil }
+
+func (*remote) Join(ctx context.Context, c *Caller, group string) error {
+	return c.Groups().Add(ctx, c.ConnectionID(), group)
+}
+
+// cluster is two nodes on one bus, with a client on each.
+type cluster struct {
+	t        *testing.T
+	hubs     [2]*Hub
+	planes   [2]backplane.Backplane
+	ada, ben *client // on the first and the second
+	adaID    string
+	benID    string
+}
+
+func newCluster(t *testing.T, options ...Option) *cluster {
+	t.Helper()
+	c := &cluster{t: t}
+	var bus backplane.Bus
+	key := WithClusterKeys(make([]byte, 32))
+	var addresses [2]string
+	for i := range c.hubs {
+		plane := bus.Join()
+		t.Cleanup(func() { plane.Close() })
+		c.planes[i] = plane
+		c.hubs[i], addresses[i] = serve(t, &remote{}, append([]Option{WithBackplane(plane), key}, options...)...)
+	}
+	c.ada, c.ben = connect(t, addresses[0], "ada"), connect(t, addresses[1], "ben")
+	c.adaID, c.benID = c.ada.id(), c.ben.id()
+	return c
+}
+
+func (c *client) id() string {
+	return strings.Trim(strings.TrimPrefix(c.invoke("ID"), `"result":`), `"`)
+}
+
+// gets sends to the group from the first node and reports whether ben gets it.
+func (c *cluster) gets(group string) bool {
+	c.t.Helper()
+	for _, p := range []ClientProxy{c.hubs[0].Clients().Group(group), c.hubs[0].Clients().User("ben")} {
+		if err := p.Send(c.t.Context(), "Mark"); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	// The second comes in any case, and last.
+	n := 0
+	mark := `{"type":1,"target":"Mark","arguments":[]}`
+	c.ben.expect(mark)
+	c.ben.start("ID")
+	for frame := c.ben.read(); !strings.HasPrefix(frame, `{"type":3`); frame = c.ben.read() {
+		n++
+	}
+	return n == 1
+}
+
+func TestOperationsOnAnotherNode(t *testing.T) {
+	c := newCluster(t)
+	groups, ctx := c.hubs[0].Groups(), t.Context()
+	for _, step := range []struct {
+		name   string
+		do     func() error
+		member bool // of "room", afterwards
+	}{
+		{"add", func() error { return groups.Add(ctx, c.benID, "room") }, true},
+		{"add again", func() error { return groups.Add(ctx, c.benID, "room") }, true},
+		{"remove from another", func() error { return groups.Remove(ctx, c.benID, "other") }, true},
+		{"remove", func() error { return groups.Remove(ctx, c.benID, "room") }, false},
+		{"add user", func() error { return groups.AddUser(ctx, "ben", "room") }, true},
+		{"remove another user", func() error { return groups.RemoveUser(ctx, "ada", "room") }, true},
+		{"remove user", func() error { return groups.RemoveUser(ctx, "ben", "room") }, false},
+		{"add for a time", func() error {
+			return groups.Add(ctx, c.benID, "room", Until(time.Now().Add(time.Hour)))
+		}, true},
+		{"remove from all", func() error { return groups.RemoveFromAll(ctx, c.benID) }, false},
+		{"add user anew", func() error { return groups.AddUser(ctx, "ben", "room") }, true},
+		{"remove user from all", func() error { return groups.RemoveUserFromAll(ctx, "ben") }, false},
+		{"add a user who is not there", func() error { return groups.AddUser(ctx, "nobody", "room") }, false},
+	} {
+		if err := step.do(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+		if got := c.gets("room"); got != step.member {
+			t.Errorf("after %s, membership is %v", step.name, got)
+		}
+	}
+	for name, err := range map[string]error{
+		"add":             groups.Add(ctx, "nobody", "room"),
+		"remove":          groups.Remove(ctx, "nobody", "room"),
+		"remove from all": groups.RemoveFromAll(ctx, "nobody"),
+		"close":           c.hubs[0].CloseConnection(ctx, "nobody"),
+	} {
+		if !errors.Is(err, ErrNoConnection) {
+			t.Errorf("%s of no connection: %v", name, err)
+		}
+	}
+}
+
+func TestExists(t *testing.T) {
+	c := newCluster(t)
+	if err := c.hubs[1].Groups().Add(t.Context(), c.benID, "room"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		ask  func(context.Context, string) (bool, error)
+		of   string
+		want bool
+	}{
+		{"connection", c.hubs[0].ConnectionExists, c.benID, true}, {"connection here", c.hubs[0].ConnectionExists, c.adaID, true}, {"no connection", c.hubs[0].ConnectionExists, "nobody", false},
+		{"user", c.hubs[0].UserExists, "ben", true}, {"no user", c.hubs[0].UserExists, "Ben", false},
+		{"group", c.hubs[0].GroupExists, "room", true}, {"no group", c.hubs[0].GroupExists, "Room", false},
+	} {
+		if got, err := tt.ask(t.Context(), tt.of); err != nil || got != tt.want {
+			t.Errorf("%s: %v, %v", tt.name, got, err)
+		}
+	}
+}
+
+func TestClose(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		close func(*cluster) error
+		want  string
+	}{
+		{"connection", func(c *cluster) error { return c.hubs[0].CloseConnection(t.Context(), c.benID) }, `{"type":7}`},
+		{"with reason", func(c *cluster) error { return c.hubs[0].CloseConnection(t.Context(), c.benID, Reason("out")) }, `{"type":7,"error":"out"}`},
+		{"user", func(c *cluster) error { return c.hubs[0].CloseUser(t.Context(), "ben", AllowReconnect()) }, `{"type":7,"allowReconnect":true}`},
+		{"group", func(c *cluster) error {
+			if err := c.hubs[0].Groups().Add(t.Context(), c.benID, "room"); err != nil {
+				return err
+			}
+			return c.hubs[0].CloseGroup(t.Context(), "room", Reason("closed"))
+		}, `{"type":7,"error":"closed"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			if err := tt.close(c); err != nil {
+				t.Fatal(err)
+			}
+			c.ben.expect(tt.want, "closed 1000")
+			c.ada.invoke("ID") // is still there
+		})
+	}
+}
+
+func TestAskElsewhere(t *testing.T) {
+	c := newCluster(t, WithDetailedErrors())
+	asked := func() (id string) {
+		t.Helper()
+		frame := c.ben.read()
+		rest, ok := strings.CutPrefix(frame, `{"type":1,"invocationId":"`)
+		id, arguments, _ := strings.Cut(rest, `"`)
+		if !ok || arguments != `,"target":"Answer","arguments":[]}` {
+			t.Fatalf("asked %s", frame)
+		}
+		return id
+	}
+	id := c.ada.start("Ask", c.benID)
+	c.ben.write(result(asked(), "7"))
+	c.ada.expect(result(id, "7"))
+
+	id = c.ada.start("Ask", c.benID)
+	c.ben.write(failure(asked(), "no idea"))
+	c.ada.expect(failure(id, askFailed+"'Ask' on the server. HubException: no idea"))
+
+	id = c.ada.start("Ask", c.benID)
+	asked()
+	c.ben.conn.Close()
+	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection '` + c.benID + `' disconnected: disconnected"}`)
+
+	id = c.ada.start("Ask", "nobody")
+	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection 'nobody' does not exist: no such connection"}`)
+	for _, h := range c.hubs {
+		await.Until(t, "nothing is left of it", func() error {
+			h.operations.mu.Lock()
+			defer h.operations.mu.Unlock()
+			h.results.mu.Lock()
+			defer h.results.mu.Unlock()
+			if n := len(h.operations.pending) + len(h.results.pending); n != 0 {
+				return errors.New("something is")
+			}
+			return nil
+		})
+	}
+}
+
+// dumb is an attachment that takes operations and performs none, as a node that is deaf.
+type dumb struct{}
+
+func (dumb) Deliver(backplane.Channel, []byte) {}
+
+func TestUnansweredOperation(t *testing.T) {
+	var bus backplane.Bus
+	one, two := bus.Join(), bus.Join()
+	defer one.Close()
+	defer two.Close()
+	h, _ := serve(t, &remote{}, WithBackplane(one), WithOperationTimeout(100*time.Millisecond))
+	if _, err := two.Attach("", dumb{}); err != nil {
+		t.Fatal(err)
+	}
+	err := h.Groups().RemoveUser(t.Context(), "ada", "room")
+	unanswered, ok := errors.AsType[*UnansweredError](err)
+	if !ok || !slices.Equal(unanswered.Nodes, []string{two.NodeID()}) || !errors.Is(err, backplane.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+
+	// A node that dies is not waited for.
+	ended := make(chan error)
+	h.operationTimeout = time.Hour
+	go func() { ended <- h.Groups().RemoveUser(t.Context(), "ada", "room") }()
+	await.Until(t, "the operation waits for the other node", func() error {
+		h.operations.mu.Lock()
+		defer h.operations.mu.Unlock()
+		for _, p := range h.operations.pending {
+			if len(p.waiting) == 1 {
+				return nil
+			}
+		}
+		return errors.New("it does not")
+	})
+	receiver{h}.NodeDied(two.NodeID())
+	if err := <-ended; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A removal is not overtaken by a join that somebody was still thinking about.
+func TestRemovalCancelsJoinsUnderWay(t *testing.T) {
+	thinking, decide := make(chan struct{}), make(chan struct{})
+	c := newCluster(t, WithJoinAuthorizer(func(context.Context, *Caller, string) (time.Time, error) {
+		thinking <- struct{}{}
+		<-decide
+		return time.Time{}, nil
+	}), WithDetailedErrors())
+	for name, remove := range map[string]func() error{
+		"user from group":      func() error { return c.hubs[0].Groups().RemoveUser(t.Context(), "ben", "room") },
+		"user from all groups": func() error { return c.hubs[0].Groups().RemoveUserFromAll(t.Context(), "ben") },
+		"connection":           func() error { return c.hubs[0].Groups().Remove(t.Context(), c.benID, "room") },
+	} {
+		id := c.ben.start("Join", "room")
+		<-thinking
+		if err := remove(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		decide <- struct{}{}
+		c.ben.expect(failure(id, askFailed+"'Join' on the server. add connection to group: removed from the group meanwhile"))
+		if c.gets("room") {
+			t.Errorf("%s: ben is a member", name)
+		}
+	}
+	id := c.ben.start("Join", "room")
+	<-thinking
+	if err := c.hubs[0].Groups().RemoveUser(t.Context(), "ben", "other"); err != nil {
+		t.Error(err)
+	}
+	decide <- struct{}{}
+	c.ben.expect(`{"type":3,"invocationId":"` + id + `","result":null}`)
+}
+
+// Nobody without the cluster key can have an operation performed.
+func TestForgedOperation(t *testing.T) {
+	c := newCluster(t)
+	o := backplane.Operation{Asker: "x", Kind: backplane.OpClose, TargetKind: backplane.TargetUser, Target: "ben"}
+	for _, body := range [][]byte{
+		backplane.AppendOperation(nil, [][]byte{[]byte("another key of thirty-two bytes!")}, backplane.All, o),
+		backplane.AppendOperation(nil, c.hubs[0].connections.Keys, backplane.User("ben"), o), // signed for another channel
+	} {
+		if err := c.hubs[0].attachment.Publish(t.Context(), body, backplane.All); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.gets("room") {
+		t.Error("ben is a member")
+	}
+}
