@@ -36,6 +36,9 @@ type config struct {
 	DrainDuration   time.Duration `default:"20s" env:"HELIOGRAPH_DRAIN_DURATION" help:"The time over which its connections are then closed, one after the other."`
 	ShutdownTimeout time.Duration `default:"10s" env:"HELIOGRAPH_SHUTDOWN_TIMEOUT" help:"How long what is left may take to end after that."`
 
+	Demo      bool `env:"HELIOGRAPH_DEMO" help:"Serve a page at / to try the node out with, and take anybody. The page gives a token for any user: not for production."`
+	DemoForce bool `env:"HELIOGRAPH_DEMO_FORCE" help:"Serve it even in a cluster."`
+
 	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" env:"HELIOGRAPH_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
 	LogFormat string     `default:"text" enum:"text,json" env:"HELIOGRAPH_LOG_FORMAT" help:"Format of the log: text or json."`
 }
@@ -43,14 +46,9 @@ type config struct {
 // parse reads the settings. It does not return for --help.
 func parse(arguments []string, stdout io.Writer) (config, error) {
 	var c config
-	parser, err := kong.New(&c,
-		kong.Name("node"),
-		kong.Description("A node of a Heliograph cluster: serves SignalR clients at /chat."),
-		kong.Configuration(configFile),
-		kong.Writers(stdout, os.Stderr),
-	)
+	parser, err := newParser(&c, stdout)
 	if err != nil {
-		return c, fmt.Errorf("describe settings: %w", err)
+		return c, err
 	}
 	if _, err := parser.Parse(arguments); err != nil {
 		return c, err
@@ -58,9 +56,26 @@ func parse(arguments []string, stdout io.Writer) (config, error) {
 	return c, c.check()
 }
 
+func newParser(c *config, stdout io.Writer) (*kong.Kong, error) {
+	parser, err := kong.New(c,
+		kong.Name("node"),
+		kong.Description("A node of a Heliograph cluster: serves SignalR clients at /chat."),
+		kong.Configuration(configFile),
+		kong.Writers(stdout, os.Stderr),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("describe settings: %w", err)
+	}
+	return parser, nil
+}
+
+func (c *config) demo() bool { return c.Demo || c.DemoForce }
+
 func (c *config) check() error {
 	switch {
-	case c.JWTSecret == "" && !c.AllowAnonymous:
+	case c.demo() && c.Redis != "" && !c.DemoForce:
+		return errors.New("--demo lets anybody be any user, which is seldom wanted of a node with --redis: add --demo-force if it is")
+	case c.JWTSecret == "" && !c.AllowAnonymous && !c.demo():
 		return errors.New("nobody could connect: set --jwt-secret, or --allow-anonymous, or both")
 	case c.Redis != "" && len(c.ClusterKey) == 0 && c.JWTSecret == "":
 		return errors.New("nodes that share a Redis need the same --cluster-key (or --jwt-secret, which it is derived from)")

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/heliograph/heliograph/internal/demo"
 	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
@@ -38,6 +40,9 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) erro
 	c, err := parse(arguments, stdout)
 	if err != nil {
 		return err
+	}
+	if c.demo() && c.JWTSecret == "" {
+		c.JWTSecret = rand.Text() + rand.Text()
 	}
 	logger := newLogger(c, stderr)
 	metrics := prometheus.NewRegistry()
@@ -79,7 +84,7 @@ func newBackplane(c config, logger *slog.Logger, metrics prometheus.Registerer) 
 	if c.Redis == "" {
 		return backplane.NewMemory(), nil
 	}
-	return redisplane.New(redisplane.Options{URL: c.Redis, Logger: logger, Registerer: metrics})
+	return redisplane.New(redisplane.Options{URL: c.Redis, Keys: clusterKeys(c), Logger: logger, Registerer: metrics})
 }
 
 func newHub(c config, plane backplane.Backplane, logger *slog.Logger, metrics prometheus.Registerer) (*hub.Hub, error) {
@@ -121,31 +126,32 @@ func clusterKeys(c config) [][]byte {
 
 func routes(c config, h *hub.Hub) http.Handler {
 	var options []transport.EndpointOption
-	if !c.AllowAnonymous {
+	if !c.AllowAnonymous && !c.demo() {
 		options = append(options, transport.RequireAuthenticated())
 	}
 	endpoint := h.Endpoint(options...)
 	mux := http.NewServeMux()
 	mux.Handle("/chat", endpoint)
 	mux.Handle("/chat/", endpoint)
+	if c.demo() {
+		mux.Handle("/", demo.Handler([]byte(c.JWTSecret)))
+	}
 	return mux
 }
 
 // welcome tells where the node is and what to try.
 func welcome(w io.Writer, c config, public, admin net.Addr) {
 	at := "http://" + reachable(public)
-	fmt.Fprintf(w, "listening on %s\n\nThe chat hub is at %s/chat. Try:\n  curl -X POST '%s/chat/negotiate?negotiateVersion=1'\n", at, at, at)
+	fmt.Fprintf(w, "listening on %s\n\n", at)
+	if c.demo() {
+		fmt.Fprintf(w, "Open %s in two tabs to try it out, or talk to the chat hub at %s/chat:\n", at, at)
+	} else {
+		fmt.Fprintf(w, "The chat hub is at %s/chat. Try:\n", at)
+	}
+	fmt.Fprintf(w, "  curl -X POST '%s/chat/negotiate?negotiateVersion=1'\n", at)
 	if admin != nil {
 		fmt.Fprintf(w, "  curl 'http://%s/readyz?verbose'\n", reachable(admin))
 	}
-	fmt.Fprintf(w, `or, with npm install @microsoft/signalr, in a file try.mjs:
-  import { HubConnectionBuilder } from "@microsoft/signalr";
-  const c = new HubConnectionBuilder().withUrl("%s/chat").build();
-  c.on("Send", console.log);
-  await c.start();
-  await c.invoke("AddToGroup", "lobby");
-  await c.invoke("SendToGroup", "lobby", "hello");
-`, at)
 	if c.Redis == "" {
 		fmt.Fprintln(w, "This node is alone; nodes with the same --redis and --jwt-secret are one cluster.")
 	}

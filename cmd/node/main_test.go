@@ -32,7 +32,7 @@ func TestRun(t *testing.T) {
 	read, write := io.Pipe()
 	ended := make(chan error, 1)
 	go func() { // ends with stop
-		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--allow-anonymous", "--drain-delay", "0s", "--drain-duration", "0s"}, write, io.Discard)
+		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--demo", "--drain-delay", "0s", "--drain-duration", "0s"}, write, io.Discard)
 		write.Close()
 	}()
 	var printed strings.Builder
@@ -46,6 +46,7 @@ func TestRun(t *testing.T) {
 	for _, tt := range []struct{ method, command, body string }{
 		{"POST", `curl -X POST '(\S+)'`, `"connectionToken"`},
 		{"GET", `curl '(\S+)'`, "[+] backplane: ok"},
+		{"GET", `Open (\S+) in`, "<!doctype html>"},
 	} {
 		found := regexp.MustCompile(tt.command).FindStringSubmatch(printed.String())
 		if found == nil {
