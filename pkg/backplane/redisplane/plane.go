@@ -56,7 +56,10 @@ func New(options Options) (*Plane, error) {
 	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
 	p.prober = newProber(o, p.lane, p.subscriber, p.health)
 	p.subscriber.deliver = p.arrive
-	p.subscriber.connected = p.prober.probe
+	p.subscriber.connected = func() {
+		p.prober.probe()
+		p.roster.announce()
+	}
 	p.roster = newRoster(o, r, id, incarnation, p.health)
 	p.roster.served = p.attachments.prefixes
 	p.roster.died = p.nodeDied
