@@ -142,7 +142,15 @@ func loadtest(t *testing.T, ctx context.Context, c *cluster, flags ...string) (r
 
 func TestFanout(t *testing.T) {
 	t.Parallel()
-	c := serve(t, 2, testHub{})
+	h := new(countingHub)
+	c := serve(t, 2, h)
+	t.Run("each", func(t *testing.T) { testFanout(t, c) })
+	if len(h.senders) != 4*3 {
+		t.Errorf("4 loads of 3 senders were sent by %d connections", len(h.senders))
+	}
+}
+
+func testFanout(t *testing.T, c *cluster) {
 	for _, tt := range []struct {
 		name  string
 		flags []string
@@ -242,10 +250,12 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// countingHub calls reached with the message that brings the number to at.
+// countingHub counts messages and who sent them, and calls reached with the message
+// that brings their number to at.
 type countingHub struct {
 	testHub
 	mu      sync.Mutex
+	senders map[string]bool // by connection id
 	count   int
 	at      int
 	reached func()
@@ -253,6 +263,10 @@ type countingHub struct {
 
 func (h *countingHub) SendToGroup(ctx context.Context, c *hub.Caller, group, message string) error {
 	h.mu.Lock()
+	if h.senders == nil {
+		h.senders = make(map[string]bool)
+	}
+	h.senders[c.ConnectionID()] = true
 	if h.count++; h.count == h.at {
 		h.reached()
 	}

@@ -64,15 +64,18 @@ func TestRecorder(t *testing.T) {
 	if got := v.lost(senders); got != 2 {
 		t.Errorf("%d lost, want 2", got)
 	}
-	l := &load{senders: senders, receivers: []*receiver{v, r.receiver(7, 0)}, targets: 8}
-	if all, ended := l.lost(); all != 2 || ended != 0 {
+	unopened, without := r.receiver(7, 0), r.receiver(7, 0)
+	without.connection = new(connection)
+	without.connection.ended.Store(true)
+	l := &load{senders: senders, receivers: []*receiver{v, unopened, without}, targets: 8}
+	if all, ended := l.lost(); all != 8 || ended != 6 {
 		t.Errorf("%d lost, %d of them on ended connections", all, ended)
 	}
 	v.connection.ended.Store(true)
-	if all, ended := l.lost(); all != 2 || ended != 2 {
+	if all, ended := l.lost(); all != 8 || ended != 8 {
 		t.Errorf("after the end %d lost, %d of them on ended connections", all, ended)
 	}
-	if m := l.members(); m[7] != 1 || m[0] != 0 {
+	if m := l.members(); m[7] != 2 || m[0] != 0 {
 		t.Errorf("members are %v", m)
 	}
 }
