@@ -24,9 +24,14 @@ var mayImport = map[string][]string{
 	"pkg/transport":               {"pkg/auth", "pkg/protocol"},
 	"pkg/hub":                     {"pkg/auth", "pkg/backplane", "pkg/protocol", "pkg/transport"},
 	"pkg/server":                  {"pkg/backplane", "pkg/hub"},
-	"cmd/node":                    {"pkg/auth", "pkg/backplane", "pkg/backplane/redisplane", "pkg/hub", "pkg/server", "pkg/transport"},
-	"internal/await":              {},
-	"internal/redistest":          {"internal/await"},
+	"pkg/client":                  {"pkg/protocol"},
+	"cmd/node": {
+		"internal/demo", "pkg/auth", "pkg/backplane", "pkg/backplane/redisplane", "pkg/hub", "pkg/server", "pkg/transport",
+	},
+	"loadtest":           {"pkg/auth", "pkg/backplane", "pkg/hub", "pkg/protocol", "pkg/server", "pkg/transport"},
+	"internal/await":     {},
+	"internal/demo":      {},
+	"internal/redistest": {"internal/await"},
 }
 
 // pure packages compute: they neither reach out of the process nor wait.
