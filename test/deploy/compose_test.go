@@ -113,6 +113,16 @@ func TestComposeNodes(t *testing.T) {
 			t.Errorf("the program has no variable %s", name)
 		}
 	}
+
+	demo, err := compose(t, "HELIOGRAPH_JWT_SECRET="+jwtSecret, "HELIOGRAPH_DEMO=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"HELIOGRAPH_DEMO", "HELIOGRAPH_DEMO_FORCE"} {
+		if off, on := env[name], nodeEnv(t, demo)[name]; off != "false" || on != "true" {
+			t.Errorf("%s is %q, and %q when it is asked for", name, off, on)
+		}
+	}
 }
 
 // checkGrace checks that a node may take as long to leave as it is told to.
