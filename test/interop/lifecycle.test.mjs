@@ -112,6 +112,23 @@ test("what was sent before an abort arrives before the end", async (t) => {
   assert.deepEqual(client.take(), calls.map((_, i) => ["Message", `${i}`]));
 });
 
+for (const protocol of Object.keys(protocols)) {
+  test(`${protocol}: what a client sent before it stopped is done`, async (t) => {
+    const witness = await connect(t, two);
+    for (let round = 0; round < 10; round++) {
+      const client = await connect(t, one, { protocol });
+      const expected = [];
+      for (let i = 0; i < 50; i++) {
+        expected.push(["Message", `${i}`]);
+        await client.send("SendClient", witness.id, `${i}`);
+      }
+      await client.stop();
+      await witness.waitFor("all of it arrives", (log) => log.length >= expected.length);
+      assert.deepEqual(witness.take(), expected);
+    }
+  });
+}
+
 test("a call in progress ends with its connection", async (t) => {
   const client = await connect(t, one);
   const watcher = await connect(t, two);

@@ -51,18 +51,30 @@ for (const protocol of Object.keys(protocols)) {
     assert.deepEqual(member.take(), [["Message", "in"]]);
   });
 
-  test(`${protocol}: another connection is added and removed`, async (t) => {
-    const member = await connect(t, one, { protocol });
-    const other = await connect(t, one, { protocol });
-    const sender = await connect(t, two, { protocol });
-    const group = named("by another");
-    await other.invoke("AddConnection", member.id, group);
-    await sender.invoke("SendGroup", group, "in");
-    await cluster.barrier(member);
-    await other.invoke("RemoveConnection", member.id, group);
-    await sender.invoke("SendGroup", group, "out");
-    await cluster.barrier(member, other);
-    assert.deepEqual([member.take(), other.take()], [[["Message", "in"]], []]);
+  for (const [where, other] of [["the same node", one], ["another node", two]]) {
+    test(`${protocol}: a connection is added and removed by one of ${where}`, async (t) => {
+      const member = await connect(t, one, { protocol });
+      const adder = await connect(t, other, { protocol });
+      const sender = await connect(t, two, { protocol });
+      for (let i = 0; i < rounds(200); i++) {
+        const group = named(`by ${where} ${i}`);
+        await adder.invoke("AddConnection", member.id, group);
+        await sender.invoke("SendGroup", group, "in");
+        await cluster.barrier(member);
+        await adder.invoke("RemoveConnection", member.id, group);
+        await sender.invoke("SendGroup", group, "out");
+        await adder.invoke("RemoveConnection", member.id, group); // no error
+        await cluster.barrier(member, adder);
+        assert.deepEqual([member.take(), adder.take()], [[["Message", "in"]], []]);
+      }
+    });
+  }
+
+  test(`${protocol}: who is not connected anywhere cannot be added or removed`, async (t) => {
+    const client = await connect(t, one, { protocol });
+    for (const method of ["AddConnection", "RemoveConnection"]) {
+      await assert.rejects(client.invoke(method, "unknown", "group"), { message: `An unexpected error occurred invoking '${method}' on the server.` });
+    }
   });
 
   test(`${protocol}: names are case-sensitive`, async (t) => {

@@ -5,18 +5,27 @@ import { test } from "node:test";
 
 import { connect, protocols } from "./lib/client.mjs";
 import { startCluster } from "./lib/cluster.mjs";
-import { deferred } from "./lib/wait.mjs";
+import { deferred, settled } from "./lib/wait.mjs";
 
 const cluster = await startCluster();
-const [one] = cluster.nodes;
+const [one, two] = cluster.nodes;
 
 const failed = "An unexpected error occurred invoking 'AskClient' on the server.";
 
 for (const protocol of Object.keys(protocols)) {
-  test(`${protocol}: another client answers`, async (t) => {
+  test(`${protocol}: a client asks itself`, async (t) => {
+    const client = await connect(t, one, { protocol });
+    client.handle("Answer", (question) => question.toUpperCase());
+    assert.equal(await client.invoke("AskClient", client.id, "who"), "WHO");
+    assert.equal(await client.invoke("AskClient", client.id, "again"), "AGAIN");
+  });
+}
+
+for (const protocol of Object.keys(protocols)) for (const [where, node] of [["the same node", one], ["another node", two]]) {
+  test(`${protocol}: a client of ${where} answers`, async (t) => {
     const asker = await connect(t, one, { protocol });
     for (const other of Object.keys(protocols)) {
-      const asked = await connect(t, one, { protocol: other });
+      const asked = await connect(t, node, { protocol: other });
       asked.handle("Answer", async (question) => `${question}? 42`);
       const questions = Array.from({ length: 50 }, (_, i) => `question ${i}`);
       const answers = await Promise.all(questions.map((question) => asker.invoke("AskClient", asked.id, question)));
@@ -24,18 +33,11 @@ for (const protocol of Object.keys(protocols)) {
     }
   });
 
-  test(`${protocol}: a client asks itself`, async (t) => {
-    const client = await connect(t, one, { protocol });
-    client.handle("Answer", (question) => question.toUpperCase());
-    assert.equal(await client.invoke("AskClient", client.id, "who"), "WHO");
-    assert.equal(await client.invoke("AskClient", client.id, "again"), "AGAIN");
-  });
-
-  test(`${protocol}: a client fails to answer`, async (t) => {
+  test(`${protocol}: a client of ${where} fails to answer`, async (t) => {
     const asker = await connect(t, one, { protocol });
-    const silent = await connect(t, one, { protocol });
-    const angry = await connect(t, one, { protocol });
-    const vague = await connect(t, one, { protocol });
+    const silent = await connect(t, node, { protocol });
+    const angry = await connect(t, node, { protocol });
+    const vague = await connect(t, node, { protocol });
     angry.handle("Answer", () => {
       throw new Error("none of your business");
     });
@@ -47,16 +49,16 @@ for (const protocol of Object.keys(protocols)) {
     assert.equal(await asker.invoke("Echo", "goes on"), "goes on");
   });
 
-  test(`${protocol}: a client leaves instead of answering`, async (t) => {
+  test(`${protocol}: a client of ${where} leaves instead of answering`, async (t) => {
     const asker = await connect(t, one, { protocol });
-    const asked = await connect(t, one, { protocol });
+    const asked = await connect(t, node, { protocol });
     const heard = deferred();
     asked.handle("Answer", (question) => {
       heard.resolve(question);
       return new Promise(() => {});
     });
     const answer = assert.rejects(asker.invoke("AskClient", asked.id, "?"), { message: failed });
-    assert.equal(await heard.promise, "?");
+    assert.equal(await settled("the client is asked", heard.promise), "?");
     await asked.stop();
     await answer;
   });
