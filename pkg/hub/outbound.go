@@ -75,7 +75,7 @@ func (o *outbound) enqueue(frame []byte) error {
 // enqueueWhenRoom adds a frame once little waits before it. The error is
 // errOutboundClosed or the context's.
 func (o *outbound) enqueueWhenRoom(ctx context.Context, frame []byte) error {
-	for {
+	for ctx.Err() == nil {
 		room, err := o.enqueueIfRoom(frame)
 		if room == nil {
 			return err
@@ -83,9 +83,9 @@ func (o *outbound) enqueueWhenRoom(ctx context.Context, frame []byte) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
+	return ctx.Err()
 }
 
 // enqueueIfRoom returns what to wait for, or the outcome.

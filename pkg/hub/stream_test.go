@@ -84,6 +84,16 @@ func (s *streamer) Endless(ctx context.Context, _ *Caller, item string) iter.Seq
 	}
 }
 
+// Heedless goes on as long as its items are taken.
+func (s *streamer) Heedless(context.Context, *Caller) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		s.running.Add(1)
+		defer s.running.Add(-1)
+		for yield(0) {
+		}
+	}
+}
+
 func (s *streamer) Wait(ctx context.Context, _ *Caller) iter.Seq[int] {
 	return func(func(int) bool) {
 		s.running.Add(1)
@@ -215,6 +225,24 @@ func TestStreamBackPressure(t *testing.T) {
 	for frame := c.read(); frame != end("1"); frame = c.read() {
 		if frame != item("1", `"`+text+`"`) && !strings.Contains(frame, "fits") {
 			t.Fatalf("got %.100s", frame)
+		}
+	}
+	if n := s.running.Load(); n != 0 {
+		t.Errorf("%d streams still run", n)
+	}
+}
+
+// A stream ends when it is canceled although its method does not look, and its client
+// keeps up.
+func TestCanceledStreamEnds(t *testing.T) {
+	s := &streamer{}
+	c, _ := serveAt(t, s)
+	c.write(stream("1", "Heedless", ""))
+	c.expect(item("1", "0"))
+	c.write(`{"type":5,"invocationId":"1"}`)
+	for frame := c.read(); frame != end("1"); frame = c.read() {
+		if frame != item("1", "0") {
+			t.Fatalf("got %s", frame)
 		}
 	}
 	if n := s.running.Load(); n != 0 {

@@ -205,6 +205,8 @@ func TestStrictness(t *testing.T) {
 		{"Str", JSON, `[]`, refused}, {"Str", MessagePack, "\xc4\x01a", refused},
 
 		{"Bytes", JSON, `null`, ok}, {"Bytes", MessagePack, "\xc0", ok},
+		{"Bytes", JSON, `[1]`, refused}, {"Bytes", MessagePack, "\x91\x01", refused},
+		{"Bytes", JSON, `[]`, refused}, {"Bytes", MessagePack, "\x90", refused},
 		{"Bytes", JSON, `"AQI="`, ok}, {"Bytes", MessagePack, "\xa2\x01\x02", ok},
 		{"Bytes", JSON, `"A"`, refused}, {"Bytes", MessagePack, "\x01", refused},
 

@@ -121,11 +121,11 @@ func bindJSON(raw []byte, dst any) error {
 	if err := json.Unmarshal(raw, dst); err != nil {
 		return err
 	}
-	if !bytes.Contains(raw, []byte("null")) {
+	if bytes.IndexByte(raw, '[') < 0 && !bytes.Contains(raw, []byte("null")) {
 		return nil
 	}
 	s := jsonScanner{data: raw}
-	return s.checkNulls(reflect.TypeOf(dst).Elem())
+	return s.checkStrictly(reflect.TypeOf(dst).Elem())
 }
 
 func bindJSONString(raw []byte, dst *string) error {

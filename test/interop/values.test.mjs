@@ -90,7 +90,7 @@ test("an item whose parts have other types is refused", async (t) => {
   for (const protocol of Object.keys(protocols)) {
     const client = await connect(t, one, { protocol });
     const good = write(plain[0], protocol);
-    for (const wrong of [{ name: 1 }, { count: "1" }, { count: 1.5 }, { count: 2147483648 }, { when: "yesterday" }, { tags: "a" }, { tags: [1] }, { inner: [] }]) {
+    for (const wrong of [{ name: 1 }, { count: "1" }, { count: 1.5 }, { count: 2147483648 }, { data: [1] }, { when: "yesterday" }, { tags: "a" }, { tags: [1] }, { inner: [] }]) {
       await assert.rejects(client.invoke("Relay", client.id, { ...good, ...wrong }), cannotBind("Relay"), JSON.stringify(wrong));
     }
     await cluster.barrier(client);

@@ -6,10 +6,11 @@ import (
 	"sync"
 )
 
-// checkNulls goes past the next value, which encoding/json takes for one of type t,
+// checkStrictly goes past the next value, which encoding/json takes for one of type t,
 // and reports a null in it that stands for a number, a boolean or a time: on any null,
-// encoding/json leaves its target alone and says nothing.
-func (s *jsonScanner) checkNulls(t reflect.Type) error {
+// encoding/json leaves its target alone and says nothing. It reports, too, an array in
+// place of the string that bytes are.
+func (s *jsonScanner) checkStrictly(t reflect.Type) error {
 	begin := s.peek()
 	if begin != 'n' {
 		for t.Kind() == reflect.Pointer {
@@ -20,16 +21,18 @@ func (s *jsonScanner) checkNulls(t reflect.Type) error {
 	switch {
 	case begin == 'n' && rule == nullRefused:
 		return fmt.Errorf("null is not for a %s", t)
+	case begin == '[' && rule == nullWithin && isBytes(t):
+		return fmt.Errorf("an array is not for a %s", t)
 	case begin == '[' && rule == nullWithin:
-		return s.checkNullElements(t)
+		return s.checkElements(t)
 	case begin == '{' && rule == nullWithin:
-		return s.checkNullMembers(t)
+		return s.checkMembers(t)
 	}
 	return s.skip()
 }
 
-// checkNullElements checks the elements of an array for a slice or an array t.
-func (s *jsonScanner) checkNullElements(t reflect.Type) error {
+// checkElements checks the elements of an array for a slice or an array t.
+func (s *jsonScanner) checkElements(t reflect.Type) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func (s *jsonScanner) checkNullElements(t reflect.Type) error {
 		if t.Kind() == reflect.Array && i >= t.Len() {
 			err = s.skip() // dropped
 		} else {
-			err = s.checkNulls(t.Elem())
+			err = s.checkStrictly(t.Elem())
 		}
 		if err != nil {
 			return err
@@ -49,8 +52,8 @@ func (s *jsonScanner) checkNullElements(t reflect.Type) error {
 	}
 }
 
-// checkNullMembers checks the members of an object for a struct or a map t.
-func (s *jsonScanner) checkNullMembers(t reflect.Type) error {
+// checkMembers checks the members of an object for a struct or a map t.
+func (s *jsonScanner) checkMembers(t reflect.Type) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -60,9 +63,9 @@ func (s *jsonScanner) checkNullMembers(t reflect.Type) error {
 			return err
 		}
 		if t.Kind() == reflect.Map {
-			err = s.checkNulls(t.Elem())
+			err = s.checkStrictly(t.Elem())
 		} else if field := structTypeOf(t).findFold(name.bytes()); field != nil {
-			err = s.checkNulls(field.kind)
+			err = s.checkStrictly(field.kind)
 		} else {
 			err = s.skip() // of no field
 		}
