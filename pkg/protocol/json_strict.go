@@ -21,7 +21,7 @@ func (s *jsonScanner) checkStrictly(t reflect.Type) error {
 	switch {
 	case begin == 'n' && rule == nullRefused:
 		return fmt.Errorf("null is not for a %s", t)
-	case begin == '[' && rule == nullWithin && isBytes(t):
+	case begin == '[' && t.Kind() == reflect.Slice && isBytes(t):
 		return fmt.Errorf("an array is not for a %s", t)
 	case begin == '[' && rule == nullWithin:
 		return s.checkElements(t)
