@@ -346,6 +346,28 @@ func TestJWKSBurst(t *testing.T) {
 	}
 }
 
+// A fetch that begins as another is asked for is that one.
+func TestJWKSFetchThatWasDue(t *testing.T) {
+	i := newIssuer(t)
+	i.publish(signerOf(t, "EdDSA").jwk(t, "1"))
+	j := i.jwks(t)
+	j.Close() // so that nothing but this test fetches
+	j.closed = false
+	j.endPause()
+	ended := j.want()
+	if err := j.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	default:
+		t.Error("who asked is still waiting")
+	}
+	if len(j.wanted) != 0 {
+		t.Error("another fetch is due")
+	}
+}
+
 // hang answers no request before the client gives up, and says when one is there.
 func (i *issuer) hang() (reached <-chan struct{}) {
 	c := make(chan struct{}, 100)
@@ -396,12 +418,20 @@ func TestJWKSThatHangs(t *testing.T) {
 	}()
 
 	j.Close()
+	select {
+	case <-j.done:
+	default:
+		t.Error("Close did not wait for the fetch to end")
+	}
 	j.Close()
 	if err := <-waiting; !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("request that waited: %v", err)
 	}
+	j.endPause()
 	before := i.fetches.Load()
-	if _, err := a.Verify(t.Context(), s.signed(t, "3")); !errors.Is(err, ErrUnauthenticated) || i.fetches.Load() != before {
+	ctx, cancel = context.WithTimeout(t.Context(), await.Deadline)
+	defer cancel()
+	if _, err := a.Verify(ctx, s.signed(t, "3")); !errors.Is(err, ErrUnauthenticated) || ctx.Err() != nil || i.fetches.Load() != before {
 		t.Errorf("after Close: %v, %d fetches", err, i.fetches.Load()-before)
 	}
 	if _, err := a.Verify(t.Context(), s.signed(t, "1")); err != nil {
