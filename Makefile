@@ -35,5 +35,6 @@ lint: ## formatting, vet, staticcheck, known vulnerabilities
 	go run $(STATICCHECK) ./... ./test/...
 	go run $(GOVULNCHECK) ./... || echo "govulncheck: see above; without its database it cannot say anything"
 
-bench: ## benchmarks, with allocations
+bench: ## benchmarks with allocations, and a short load test
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./pkg/...
+	go run ./loadtest -self
