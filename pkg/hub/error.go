@@ -43,6 +43,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// A referenceError has a text of the reference implementation, which are sentences.
+type referenceError struct {
+	text string
+	is   error // what it is one of; may be nil
+}
+
+func (e *referenceError) Error() string { return e.text }
+func (e *referenceError) Unwrap() error { return e.is }
+
 // withDetails appends to text what the client may know of err.
 func (h *Hub) withDetails(text string, err error) string {
 	if shown, ok := errors.AsType[*Error](err); ok {

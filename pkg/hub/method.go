@@ -93,7 +93,7 @@ func methodsOf(value any, options []methodOptions) (methods, error) {
 		m := declared[name]
 		key := strings.ToLower(m.name)
 		if found[key] != nil {
-			wrong = append(wrong, fmt.Errorf("method %s.%s: Duplicate definitions of '%s'. Overloading is not supported.", t, name, m.name))
+			wrong = append(wrong, fmt.Errorf("method %s.%s: %w", t, name, &referenceError{text: "Duplicate definitions of '" + m.name + "'. Overloading is not supported."}))
 			continue
 		}
 		found[key] = m

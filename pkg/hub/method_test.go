@@ -10,6 +10,8 @@ import (
 
 type goodHub struct{}
 
+var _ = goodHub.unexported
+
 func (goodHub) Nothing(context.Context, *Caller)                        {}
 func (goodHub) Fails(context.Context, *Caller) error                    { return &Error{Message: "no"} }
 func (goodHub) Value(context.Context, *Caller) int                      { return 7 }
@@ -64,14 +66,16 @@ func TestInvokeMethod(t *testing.T) {
 
 type badHub struct{}
 
-func (badHub) NoCaller(context.Context, string) error                                 { return nil }
-func (badHub) NoContext(*Caller) error                                                { return nil }
-func (badHub) String() string                                                         { return "" }
-func (badHub) Variadic(context.Context, *Caller, ...string)                           {}
-func (badHub) Channel(_ context.Context, _ *Caller, c chan int)                       {}
-func (badHub) Function(_ context.Context, _ *Caller, f struct{ F func() })            {}
-func (badHub) Reader(_ context.Context, _ *Caller, r interface{ Read() })             {}
-func (badHub) TwoResults(context.Context, *Caller) (int, int)                         { return 0, 0 }
+func (badHub) NoCaller(context.Context, string) error                      { return nil }
+func (badHub) NoContext(*Caller) error                                     { return nil }
+func (badHub) String() string                                              { return "" }
+func (badHub) Variadic(context.Context, *Caller, ...string)                {}
+func (badHub) Channel(_ context.Context, _ *Caller, c chan int)            {}
+func (badHub) Function(_ context.Context, _ *Caller, f struct{ F func() }) {}
+func (badHub) Reader(_ context.Context, _ *Caller, r interface{ Read() })  {}
+func (badHub) TwoResults(context.Context, *Caller) (int, int)              { return 0, 0 }
+
+//lint:ignore ST1008 that it is wrong is the point
 func (badHub) ErrorFirst(context.Context, *Caller) (error, int)                       { return nil, 0 }
 func (badHub) Same(context.Context, *Caller)                                          {}
 func (badHub) SAME(context.Context, *Caller)                                          {}

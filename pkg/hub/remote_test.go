@@ -184,10 +184,10 @@ func TestAskElsewhere(t *testing.T) {
 	id = c.ada.start("Ask", c.benID)
 	asked()
 	c.ben.conn.Close()
-	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection '` + c.benID + `' disconnected: disconnected"}`)
+	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection '` + c.benID + `' disconnected."}`)
 
 	id = c.ada.start("Ask", "nobody")
-	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection 'nobody' does not exist: no such connection"}`)
+	c.ada.expect(`{"type":3,"invocationId":"` + id + `","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection 'nobody' does not exist."}`)
 	for _, h := range c.hubs {
 		await.Until(t, "nothing is left of it", func() error {
 			h.operations.mu.Lock()

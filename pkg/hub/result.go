@@ -20,7 +20,7 @@ type connectingKey struct{}
 
 // ErrConnecting reports that a client was asked from within OnConnected, when nothing
 // is read from it yet.
-var ErrConnecting = errors.New("Client results inside OnConnectedAsync Hub methods are not allowed.") //nolint:revive,staticcheck // the reference's text
+var ErrConnecting error = &referenceError{text: "Client results inside OnConnectedAsync Hub methods are not allowed."}
 
 // Invoke asks one client: it invokes its method and returns the result. The client's
 // own error is an [*Error] with its text, as is a result that is no T. It fails with
@@ -64,11 +64,11 @@ func (p SingleClientProxy) invoke(ctx context.Context, method string, arguments 
 }
 
 func errDoesNotExist(id string) error {
-	return fmt.Errorf("Connection '%s' does not exist: %w", id, ErrNoConnection) //nolint:revive,staticcheck // the reference's text
+	return &referenceError{text: "Connection '" + id + "' does not exist.", is: ErrNoConnection}
 }
 
 func errDisconnected(id string) error {
-	return fmt.Errorf("Connection '%s' disconnected: %w", id, ErrDisconnected) //nolint:revive,staticcheck // the reference's text
+	return &referenceError{text: "Connection '" + id + "' disconnected.", is: ErrDisconnected}
 }
 
 // askHere sends an invocation to a connection of this node, and waits for the answer.

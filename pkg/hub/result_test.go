@@ -79,7 +79,7 @@ func TestClientResultsThatNeverCome(t *testing.T) {
 	}
 	id := strings.Trim(strings.TrimPrefix(two.invoke("ID"), `"result":`), `"`)
 
-	if got, want := one.invoke("Ask", "nobody"), `"error":"`+askFailed+`'Ask' on the server. invoke \"Answer\": Connection 'nobody' does not exist: no such connection"`; got != want {
+	if got, want := one.invoke("Ask", "nobody"), `"error":"`+askFailed+`'Ask' on the server. invoke \"Answer\": Connection 'nobody' does not exist."`; got != want {
 		t.Errorf("unknown connection:\ngot  %s\nwant %s", got, want)
 	}
 	one.start("AskInVain")
@@ -94,7 +94,7 @@ func TestClientResultsThatNeverCome(t *testing.T) {
 	three.write(result("s2", "666")) // is not three's to answer
 	three.expect(`{"type":7,"error":"Connection closed with an error. InvalidOperationException: Connection ID '`+threeID+`' is not valid for invocation ID 's2'.","allowReconnect":true}`, "closed 1000")
 	two.conn.Close()
-	one.expect(`{"type":3,"invocationId":"3","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection '` + id + `' disconnected: disconnected"}`)
+	one.expect(`{"type":3,"invocationId":"3","error":"` + askFailed + `'Ask' on the server. invoke \"Answer\": Connection '` + id + `' disconnected."}`)
 	if n := len(h.results.pending); n != 0 {
 		t.Errorf("%d answers are still awaited", n)
 	}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"sync"
 
@@ -32,7 +31,7 @@ type uploadedItem struct {
 }
 
 // errUploadEnded is what the reader of an upload gets when the connection has ended.
-var errUploadEnded = errors.New("The underlying connection was closed.") //nolint:revive,staticcheck // the reference's text
+var errUploadEnded = &referenceError{text: "The underlying connection was closed."}
 
 // addUploads makes the streams that an invocation declares, and puts their iterators
 // among its arguments.
