@@ -42,7 +42,6 @@ type Hub struct {
 	results results
 
 	operations operations
-	operating  chan struct{} // of capacity maxOperating: those that are being performed
 	pings      [][]byte      // by encoding
 	metrics    *metrics
 
@@ -88,7 +87,6 @@ func New(value any, options ...Option) (*Hub, error) {
 		pings:      pingFrames(c.protocols),
 		metrics:    newMetrics(c.name),
 		registry:   newRegistry(),
-		operating:  make(chan struct{}, maxOperating),
 		handshakes: handshakes{pending: make(map[*connection]struct{})},
 	}
 	if err := h.start(); err != nil {
@@ -168,6 +166,7 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	h.cancel()
 	h.beat.Wait()
 	h.attachment.Detach()
+	h.operations.close()
 	if h.ownPlane != nil {
 		err = errors.Join(err, h.ownPlane.Close())
 	}

@@ -27,10 +27,44 @@ func (e *UnansweredError) Error() string {
 // Is reports that the error is one of [backplane.ErrUnavailable].
 func (e *UnansweredError) Is(target error) bool { return target == backplane.ErrUnavailable }
 
-// operations are those that this node has asked the cluster for.
+// maxOperating is how many operations of others a node performs at a time. Those beyond
+// are not performed, which their askers hear by nobody answering.
+const maxOperating = 1024
+
+// operations are those that this node has asked the cluster for, and those that it
+// performs for others.
 type operations struct {
+	performing sync.WaitGroup // counted up under mu, and never once closed
+
 	mu      sync.Mutex
 	pending map[backplane.OperationID]*pendingOperation
+	running int // of performing
+	closed  bool
+}
+
+// perform runs f in a goroutine, unless too many run or the hub is shut down.
+func (o *operations) perform(f func()) (performed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.running == maxOperating {
+		return false
+	}
+	o.running++
+	o.performing.Go(func() { // ends within the operation time-out
+		f()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.running--
+	})
+	return true
+}
+
+// close performs no more, and waits for those that are being performed.
+func (o *operations) close() {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.performing.Wait()
 }
 
 // A pendingOperation waits for the replies to one. All but replied is guarded by the
@@ -209,25 +243,17 @@ func (h *Hub) publishOperation(ctx context.Context, p *pendingOperation, ch back
 	return h.attachment.Publish(ctx, backplane.AppendOperation(nil, h.connections.Keys, ch, o), ch)
 }
 
-// maxOperating is how many operations of others a node performs at a time. Those beyond
-// are not performed, which their askers hear by nobody answering.
-const maxOperating = 1024
-
 // receiveOperation performs what another node, or this one, has asked for. The receive
 // loop calls it, so the work is done elsewhere.
 func (h *Hub) receiveOperation(o backplane.Operation) {
-	select {
-	case h.operating <- struct{}{}:
-	default:
-		h.logger.Warn("operation not performed: too many at a time", "hub", h.name)
-		return
-	}
-	h.work.Go(func() { // ends within the operation time-out
-		defer func() { <-h.operating }()
+	performed := h.operations.perform(func() {
 		ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
 		defer cancel()
 		h.reply(ctx, o, h.apply(ctx, o, h.targets(o)))
 	})
+	if !performed {
+		h.logger.Warn("operation of another node not performed: too many at a time, or leaving", "hub", h.name)
+	}
 }
 
 // reply answers an operation. Without the backplane the asker gets no answer, which it
