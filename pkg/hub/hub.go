@@ -42,7 +42,7 @@ type Hub struct {
 	results results
 
 	operations operations
-	pings      [][]byte      // by encoding
+	pings      [][]byte // by encoding
 	metrics    *metrics
 
 	connections *transport.Manager
