@@ -10,11 +10,14 @@ import (
 
 // asker is a hub that asks clients.
 type asker struct {
-	connected error // what asking from within OnConnected gave
+	connected chan error // what asking from within OnConnected gave; nil: does not ask
 }
 
 func (a *asker) OnConnected(ctx context.Context, c *Caller) error {
-	_, a.connected = Invoke[int](ctx, c.Clients().Caller(), "Answer")
+	if a.connected != nil {
+		_, err := Invoke[int](ctx, c.Clients().Caller(), "Answer")
+		a.connected <- err
+	}
 	return nil
 }
 
@@ -71,11 +74,11 @@ func TestClientResults(t *testing.T) {
 }
 
 func TestClientResultsThatNeverCome(t *testing.T) {
-	a := &asker{}
+	a := &asker{connected: make(chan error, 3)}
 	h, address := serve(t, a, WithDetailedErrors())
 	one, two := connect(t, address, ""), connect(t, address, "")
-	if !errors.Is(a.connected, ErrConnecting) {
-		t.Errorf("within OnConnected: %v", a.connected)
+	if err := <-a.connected; !errors.Is(err, ErrConnecting) {
+		t.Errorf("within OnConnected: %v", err)
 	}
 	id := strings.Trim(strings.TrimPrefix(two.invoke("ID"), `"result":`), `"`)
 
