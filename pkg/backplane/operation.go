@@ -72,7 +72,7 @@ type Operation struct {
 // Outcome is what became of an operation on one node.
 type Outcome uint8
 
-// The outcomes there are.
+// The outcomes there are. OutcomeAccepted alone is followed by another reply.
 const (
 	OutcomeNothing  Outcome = 1 // the target is not here
 	OutcomeDone     Outcome = 2 // it is in force; or the client's answer, if it was asked
@@ -110,14 +110,14 @@ const (
 	macSize       = sha256.Size
 )
 
-// IsOperation and IsReply tell what a body is, before it is parsed.
+// IsOperation reports whether body is one of an [Operation], before it is parsed.
 func IsOperation(body []byte) bool { return len(body) > 0 && body[0] == kindOperation }
 
 // IsReply reports whether body is one of a [Reply].
 func IsReply(body []byte) bool { return len(body) > 0 && body[0] == kindReply }
 
-// AppendOperation appends the bytes of o, to be published on ch, to dst. The first key
-// signs.
+// AppendOperation appends the bytes of o, to be published on ch, to dst. The first key,
+// which there must be, signs.
 func AppendOperation(dst []byte, keys [][]byte, ch Channel, o Operation) []byte {
 	start := len(dst)
 	dst = append(dst, kindOperation)
@@ -140,7 +140,8 @@ func AppendOperation(dst []byte, keys [][]byte, ch Channel, o Operation) []byte 
 }
 
 // ParseOperation parses the body of an envelope that came on ch. Errors wrap
-// [ErrForged] if none of the keys has signed it, and else [ErrMalformed].
+// [ErrForged] if none of the keys has signed it, and else [ErrMalformed]. The frames
+// refer to body.
 func ParseOperation(body []byte, keys [][]byte, ch Channel) (Operation, error) {
 	c, err := verified(body, kindOperation, keys, ch)
 	if err != nil {
@@ -158,16 +159,19 @@ func ParseOperation(body []byte, keys [][]byte, ch Channel) (Operation, error) {
 		o.Encodings = make([]Encoding, n)
 		for i := range o.Encodings {
 			o.Encodings[i] = Encoding{Protocol: string(c.field()), Frame: c.field()}
+			if o.Encodings[i].Protocol == "" {
+				c.fail()
+			}
 		}
 	}
 	if c.failed {
-		return Operation{}, fmt.Errorf("parse operation: %w: cut off", ErrMalformed)
+		return Operation{}, fmt.Errorf("parse operation: %w: cut off, or an encoding without a protocol", ErrMalformed)
 	}
 	return o, nil
 }
 
-// AppendReply appends the bytes of r, to be published on ch, to dst. The first key
-// signs.
+// AppendReply appends the bytes of r, to be published on ch, to dst. The first key,
+// which there must be, signs.
 func AppendReply(dst []byte, keys [][]byte, ch Channel, r Reply) []byte {
 	start := len(dst)
 	dst = append(dst, kindReply)
