@@ -4,9 +4,7 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -140,7 +138,7 @@ func (c Config) backplane() (backplane.Backplane, error) {
 	if c.Redis == "" {
 		return backplane.NewMemory(), nil
 	}
-	return redisplane.New(redisplane.Options{URL: c.Redis, Logger: c.Logger})
+	return redisplane.New(redisplane.Options{URL: c.Redis, Keys: [][]byte{c.clusterKey()}, Logger: c.Logger})
 }
 
 // options are those that all hubs have in common. The slice has no spare capacity, so
@@ -174,6 +172,5 @@ func (c Config) clusterKey() []byte {
 	if c.ClusterKey != "" {
 		return []byte(c.ClusterKey)
 	}
-	derived := sha256.Sum256(fmt.Append(nil, "test hub cluster key\x00", c.JWTSecret))
-	return derived[:]
+	return transport.DeriveKey([]byte(c.JWTSecret))
 }
