@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
@@ -16,8 +17,9 @@ type attachment struct {
 	plane    *Plane
 	prefix   string
 	receiver backplane.Receiver
-	detached chan struct{} // closed by Detach
-	once     sync.Once     // of Detach
+	ctx      context.Context    // ends with Detach
+	end      context.CancelFunc // of ctx
+	once     sync.Once          // of Detach
 
 	released bool // guarded by the subscriber's mu: holds nothing, and may not
 }
@@ -48,9 +50,10 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 	names := a.names(channels)
 	a.plane.subscriber.hold(a, names)
 	return func(ctx context.Context) error {
-		err := a.plane.subscriber.wait(ctx, names, a.detached)
+		deadline := time.Now().Add(a.plane.subscriber.timeout)
+		err := a.plane.subscriber.wait(ctx, names, a.ctx.Done())
 		if err == nil {
-			err = a.announced(ctx)
+			err = a.announced(ctx, deadline)
 		}
 		if a.isDetached() {
 			err = backplane.ErrClosed
@@ -63,21 +66,28 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 }
 
 // announced returns once others can know that this node serves the prefix.
-func (a *attachment) announced(ctx context.Context) error {
+func (a *attachment) announced(ctx context.Context, deadline time.Time) error {
 	if a.plane.roster.isAnnounced(a.prefix) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.plane.subscriber.timeout)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	return a.plane.roster.wait(ctx, a.prefix, a.detached)
+	err := a.plane.roster.wait(waiting, a.prefix, a.ctx.Done())
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // Nodes implements [backplane.Attachment].
 func (a *attachment) Nodes(ctx context.Context) ([]backplane.NodeState, error) {
-	if a.isDetached() {
-		return nil, fmt.Errorf("list nodes: %w", backplane.ErrClosed)
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
 	nodes, err := a.plane.roster.nodes(ctx, a.prefix)
+	if a.isDetached() {
+		nodes, err = nil, backplane.ErrClosed
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -92,20 +102,14 @@ func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
 // Detach implements [backplane.Attachment].
 func (a *attachment) Detach() {
 	a.once.Do(func() {
-		close(a.detached)
+		a.end()
 		a.plane.attachments.remove(a)
 		a.plane.subscriber.releaseAll(a)
+		a.plane.roster.renew()
 	})
 }
 
-func (a *attachment) isDetached() bool {
-	select {
-	case <-a.detached:
-		return true
-	default:
-		return false
-	}
-}
+func (a *attachment) isDetached() bool { return a.ctx.Err() != nil }
 
 func (a *attachment) names(channels []backplane.Channel) []string {
 	names := make([]string, len(channels))

@@ -17,7 +17,8 @@ var errNotYet = errors.New("not connected yet")
 // all is subscribed again and a probe has been heard. The time before a node hears for
 // the first time is none.
 type health struct {
-	logger *slog.Logger
+	logger  *slog.Logger
+	changed func() // called, with mu held, when the node comes to hear, or no longer does
 
 	mu     sync.Mutex
 	err    error     // why the node does not hear; nil: it does
@@ -29,7 +30,7 @@ type health struct {
 }
 
 func newHealth(logger *slog.Logger) *health {
-	return &health{logger: logger, err: errNotYet, since: time.Now()}
+	return &health{logger: logger, changed: func() {}, err: errNotYet, since: time.Now()}
 }
 
 // check returns nil while the node hears, and otherwise since when and why not.
@@ -83,6 +84,7 @@ func (h *health) lost(err error) {
 		return
 	}
 	h.err, h.since = err, time.Now()
+	h.changed()
 	if !h.doubt.IsZero() {
 		h.since = h.doubt
 	}
@@ -100,6 +102,7 @@ func (h *health) hears() {
 	}
 	gap := time.Since(h.since)
 	h.err = nil
+	h.changed()
 	if !h.heard {
 		h.heard = true
 		h.logger.Info("hears the cluster")

@@ -28,7 +28,7 @@ type Plane struct {
 
 	window backplane.Window // the receive loop's alone
 
-	stop context.CancelFunc // ends the subscriber and the prober
+	stop context.CancelFunc // ends the subscriber, the prober and the roster
 	wg   sync.WaitGroup     // all goroutines
 	once sync.Once          // of Close
 }
@@ -58,11 +58,12 @@ func New(options Options) (*Plane, error) {
 	p.subscriber.deliver = p.arrive
 	p.subscriber.connected = func() {
 		p.prober.probe()
-		p.roster.announce()
+		p.roster.renew() // it may be another Redis, or an empty one
 	}
 	p.roster = newRoster(o, r, id, incarnation, p.health)
 	p.roster.served = p.attachments.prefixes
 	p.roster.died = p.nodeDied
+	p.health.changed = p.roster.announce
 	if err := p.register(); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
@@ -88,8 +89,10 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 	if err := backplane.CheckPrefix(prefix); err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
-	a := &attachment{plane: p, prefix: prefix, receiver: r, detached: make(chan struct{})}
+	a := &attachment{plane: p, prefix: prefix, receiver: r}
+	a.ctx, a.end = context.WithCancel(context.Background())
 	if err := p.attachments.add(a); err != nil {
+		a.end()
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	a.Subscribe(backplane.All)
@@ -98,14 +101,14 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 }
 
 // Close implements [backplane.Backplane]. What waits to be published is not sent; what
-// is in flight is given a second.
+// is in flight is given a second, and so is telling the others that the node has left.
 func (p *Plane) Close() error {
 	p.once.Do(func() {
 		for _, a := range p.attachments.close() {
 			a.Detach()
 		}
-		p.lane.close()
 		p.stop()
+		p.lane.close()
 		p.wg.Wait()
 		p.health.close()
 		p.unregister()
@@ -114,12 +117,12 @@ func (p *Plane) Close() error {
 }
 
 // nodeDied tells those whose hub the node served; the roster calls it.
-func (p *Plane) nodeDied(id string, of announcement) {
-	p.health.logger.Warn("node died", "node", id)
+func (p *Plane) nodeDied(of announcement) {
+	p.health.logger.Warn("node died", "node", of.ID)
 	for _, prefix := range of.Prefixes {
 		if a := p.attachments.find(prefix); a != nil && !a.isDetached() {
 			if w, ok := a.receiver.(backplane.NodeWatcher); ok {
-				w.NodeDied(id)
+				w.NodeDied(of.ID)
 			}
 		}
 	}

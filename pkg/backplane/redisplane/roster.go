@@ -2,15 +2,10 @@ package redisplane
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,47 +14,47 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// Keys of the roster. Each has a time to live.
 const (
-	rosterKey       = "heliograph:nodes" // a set of node ids; some may be gone
-	announcementKey = "heliograph:node:" // and the node's id
+	// announcementsMissed is how many intervals a node may fail to announce itself
+	// before its announcement has run out, and it counts as dead.
+	announcementsMissed = 5
+	// leftRemembered is for how many such times it is remembered of a node that it has
+	// left: longer than most nodes are cut off from Redis, and then look for it.
+	leftRemembered = 4
+	// leavePause is how long a node that closes may take to say so.
+	leavePause = time.Second
 )
 
-// announcementsMissed is how many intervals a node may fail to announce itself before
-// its announcement has run out, and it counts as dead.
-const announcementsMissed = 5
-
 // A roster knows the nodes of the cluster. Every node announces itself in Redis, with a
-// time to live, every interval, and sees from time to time who else does.
+// time to live, every interval, and looks who else does. No clock is compared with that
+// of another machine.
 type roster struct {
 	redis    *redis.Options
 	self     announcement // without Prefixes and Hearing
-	key      []byte       // signs and verifies announcements
-	accepted [][]byte     // verify them too
+	keys     [][]byte     // the first signs announcements, all verify them
 	interval time.Duration
+	life     time.Duration // of an announcement
 	timeout  time.Duration
 	health   *health
 	logger   *slog.Logger
-	served   func() []string                  // the prefixes that this node serves
-	died     func(id string, of announcement) // run calls it, one call at a time
+	served   func() []string       // the prefixes that this node serves
+	died     func(of announcement) // run calls it, one call at a time
 
-	now   chan struct{} // of capacity 1: announce at once
-	using chan *link    // of capacity 1: the link for who wants to use it; nil: to be made
+	now chan struct{} // of capacity 1: announce at once
+	// using is of capacity 1 and has the link for who wants to use it, nil where that is
+	// to be made. It is empty for good when run has ended.
+	using chan *link
 
-	mu        sync.Mutex
-	announced map[string]bool // prefixes that the last announcement had
-	changed   chan struct{}   // closed when announced changes
+	mu        sync.Mutex      // never held across I/O
+	announced map[string]bool // prefixes that others can know to be served here
+	doubts    uint64          // calls of renew
+	failure   error           // why the last announcement failed; nil: it did not
+	changed   chan struct{}   // closed, and replaced, when announced has been set
 
-	known map[string]announcement // of the last look; run's alone
-}
+	// run's alone:
 
-// An announcement is what a node says of itself. In Redis it is JSON behind its MAC.
-type announcement struct {
-	ID          string   `json:"id"`
-	Incarnation uint64   `json:"incarnation"`
-	Prefixes    []string `json:"prefixes"` // of the hubs it serves
-	Hearing     bool     `json:"hearing"`
-	Left        bool     `json:"left,omitempty"` // it has been closed, and is about to be forgotten
+	census  census
+	refused bool // the last look, by Redis, and that has been logged
 }
 
 func newRoster(o Options, r *redis.Options, id string, incarnation uint64, h *health) *roster {
@@ -70,27 +65,36 @@ func newRoster(o Options, r *redis.Options, id string, incarnation uint64, h *he
 	using := make(chan *link, 1)
 	using <- nil
 	return &roster{
-		redis:     r,
-		using:     using,
-		self:      announcement{ID: id, Incarnation: incarnation},
-		key:       keys[0],
-		accepted:  keys,
-		interval:  o.ProbeInterval,
-		timeout:   o.DialTimeout,
-		health:    h,
-		logger:    o.Logger,
-		now:       make(chan struct{}, 1),
-		announced: make(map[string]bool),
-		changed:   make(chan struct{}),
+		redis:    r,
+		using:    using,
+		self:     announcement{ID: id, Incarnation: incarnation},
+		keys:     keys,
+		interval: o.ProbeInterval,
+		life:     announcementsMissed * o.ProbeInterval,
+		timeout:  o.DialTimeout,
+		health:   h,
+		logger:   o.Logger,
+		now:      make(chan struct{}, 1),
+		changed:  make(chan struct{}),
 	}
 }
 
-// announce makes run announce the node at once.
+// announce makes run announce the node at once. It does not block.
 func (r *roster) announce() {
 	select {
 	case r.now <- struct{}{}:
 	default:
 	}
+}
+
+// renew has the node announced at once, and what was announced before count no more: it
+// may be lost, or wrong. It does not block.
+func (r *roster) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.announced = nil
+	r.doubts++
+	r.announce()
 }
 
 // run announces the node until ctx ends, and then that it has left.
@@ -106,41 +110,62 @@ func (r *roster) run(ctx context.Context) {
 		case <-ticker.C:
 		case <-r.now:
 		}
-		if err := r.look(ctx); err != nil && ctx.Err() == nil {
-			r.logger.Debug("roster of nodes not updated", "error", err)
-		}
+		r.log(ctx, r.look(ctx))
 	}
+}
+
+// log tells of a failure to look. Only one by Redis' own will is news: the loss of Redis
+// is told of already.
+func (r *roster) log(ctx context.Context, err error) {
+	refused := isReply(err)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case refused && !r.refused:
+		r.logger.Warn("redis refuses what keeps the roster of nodes", "error", err)
+	default:
+		r.logger.Debug("roster of nodes not updated", "error", err)
+	}
+	r.refused = refused
 }
 
 // look announces the node and sees who else is there.
 func (r *roster) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
+	doubts := r.doubted() // before the prefixes are looked up
 	a := r.self
 	a.Prefixes = r.served()
 	a.Hearing = r.health.check() == nil
-	if err := r.write(ctx, a); err != nil {
+	kept, err := r.write(ctx, a, r.life)
+	r.tellAnnounced(doubts, a.Prefixes, err)
+	if err != nil {
 		return err
 	}
-	r.tellAnnounced(a.Prefixes)
 	present, err := r.read(ctx)
 	if err != nil {
 		return err
 	}
-	for id, before := range r.known {
-		if now, ok := present[id]; !ok && !before.Left {
-			r.died(id, before)
-		} else if ok && now.Left {
-			delete(present, id)
-		}
+	_, there := present[a.ID]
+	for _, of := range r.census.take(time.Now(), present, kept && there, r.life) {
+		r.died(of)
 	}
-	r.known = present
 	return nil
 }
 
-func (r *roster) tellAnnounced(prefixes []string) {
+func (r *roster) doubted() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.doubts
+}
+
+// tellAnnounced notes what came of an announcement of the prefixes that was made after
+// so many doubts.
+func (r *roster) tellAnnounced(doubts uint64, prefixes []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure = err; err != nil || doubts != r.doubts {
+		return
+	}
 	r.announced = make(map[string]bool)
 	for _, p := range prefixes {
 		r.announced[p] = true
@@ -169,13 +194,22 @@ func (r *roster) wait(ctx context.Context, prefix string, detached <-chan struct
 		case <-detached:
 			return backplane.ErrClosed
 		case <-ctx.Done():
-			return fmt.Errorf("%w: this node has not been announced", backplane.ErrUnavailable)
+			return r.unannounced()
 		}
 	}
 }
 
+func (r *roster) unannounced() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure == nil {
+		return fmt.Errorf("%w: this node has not been announced in time", backplane.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: this node has not been announced: %w", backplane.ErrUnavailable, r.failure)
+}
+
 // use calls f with a client of Redis, and ends its socket when ctx ends. One call runs
-// at a time.
+// at a time. When run has ended there is none: use waits for ctx to end.
 func (r *roster) use(ctx context.Context, f func(ctx context.Context, client *redis.Client) error) error {
 	var l *link
 	select {
@@ -188,50 +222,55 @@ func (r *roster) use(ctx context.Context, f func(ctx context.Context, client *re
 	}
 	stop := context.AfterFunc(ctx, func() { l.cut(ctx.Err()) })
 	err := f(ctx, l.client)
+	if err != nil {
+		err = l.cause(err)
+	}
 	if !stop() || err != nil {
 		l.close()
 		r.using <- nil
-		return l.cause(err)
+		return err
 	}
 	r.using <- l
 	return nil
 }
 
+// disconnect takes the link away for good.
 func (r *roster) disconnect() {
 	if l := <-r.using; l != nil {
 		l.close()
 	}
-	r.using <- nil
 }
 
-// write puts the announcement where others see it.
-func (r *roster) write(ctx context.Context, a announcement) error {
-	value, err := r.sign(a)
+// write puts the announcement where others see it, and reports whether one of this node
+// was still there.
+func (r *roster) write(ctx context.Context, a announcement, life time.Duration) (kept bool, err error) {
+	value, err := a.sign(r.keys[0])
 	if err != nil {
-		return err
+		return false, fmt.Errorf("announce: %w", err)
 	}
-	life := announcementsMissed * r.interval
 	err = r.use(ctx, func(ctx context.Context, client *redis.Client) error {
 		p := client.Pipeline()
+		before := p.MGet(ctx, announcementKey+a.ID)
 		p.Set(ctx, announcementKey+a.ID, value, life)
 		p.SAdd(ctx, rosterKey, a.ID)
-		p.PExpire(ctx, rosterKey, 2*life)
+		p.PExpire(ctx, rosterKey, 2*leftRemembered*r.life)
 		_, err := p.Exec(ctx)
+		kept = len(before.Val()) == 1 && before.Val()[0] != nil
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("announce: %w", err)
+		return false, fmt.Errorf("announce: %w", err)
 	}
-	return nil
+	return kept, nil
 }
 
-// leave says that the node is gone on purpose, in a last short time.
+// leave says that the node is gone on purpose.
 func (r *roster) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), leavePause)
 	defer cancel()
 	a := r.self
 	a.Left = true
-	if err := r.write(ctx, a); err != nil {
+	if _, err := r.write(ctx, a, leftRemembered*r.life); err != nil {
 		r.logger.Debug("node not signed off", "error", err)
 	}
 }
@@ -245,23 +284,16 @@ func (r *roster) read(ctx context.Context) (map[string]announcement, error) {
 		if ids, err = client.SMembers(ctx, rosterKey).Result(); err != nil || len(ids) == 0 {
 			return err
 		}
-		keys := make([]string, len(ids))
-		for i, id := range ids {
-			keys[i] = announcementKey + id
-		}
-		if values, err = client.MGet(ctx, keys...).Result(); err != nil {
+		if values, err = client.MGet(ctx, announcementKeys(ids)...).Result(); err != nil {
 			return err
 		}
-		var gone []any
+		var gone []string
 		for i, v := range values {
 			if v == nil {
 				gone = append(gone, ids[i])
 			}
 		}
-		if len(gone) == 0 {
-			return nil
-		}
-		return client.SRem(ctx, rosterKey, gone...).Err()
+		return forget(ctx, client, gone)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
@@ -269,12 +301,36 @@ func (r *roster) read(ctx context.Context) (map[string]announcement, error) {
 	present := make(map[string]announcement)
 	for i, v := range values {
 		if text, ok := v.(string); ok {
-			if a, ok := r.verify(text); ok && a.ID == ids[i] {
+			if a, ok := verifyAnnouncement(text, r.keys); ok && a.ID == ids[i] {
 				present[a.ID] = a
 			}
 		}
 	}
 	return present, nil
+}
+
+// forget takes the ids out of the roster, except for those that have been announced
+// meanwhile: their nodes were cut off, and are back.
+func forget(ctx context.Context, client *redis.Client, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	p := client.Pipeline()
+	p.SRem(ctx, rosterKey, ids)
+	announced := p.MGet(ctx, announcementKeys(ids)...)
+	if _, err := p.Exec(ctx); err != nil {
+		return err
+	}
+	var back []string
+	for i, v := range announced.Val() {
+		if v != nil {
+			back = append(back, ids[i])
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	return client.SAdd(ctx, rosterKey, back).Err()
 }
 
 // nodes returns those that serve the prefix now.
@@ -292,34 +348,4 @@ func (r *roster) nodes(ctx context.Context, prefix string) ([]backplane.NodeStat
 		}
 	}
 	return nodes, nil
-}
-
-func (r *roster) sign(a announcement) (string, error) {
-	text, err := json.Marshal(a)
-	if err != nil {
-		return "", fmt.Errorf("announce: %w", err)
-	}
-	return base64.RawStdEncoding.EncodeToString(announcementMAC(r.key, text)) + " " + string(text), nil
-}
-
-func (r *roster) verify(value string) (a announcement, ok bool) {
-	sum, text, found := strings.Cut(value, " ")
-	mac, err := base64.RawStdEncoding.DecodeString(sum)
-	if !found || err != nil {
-		return a, false
-	}
-	signed := slices.ContainsFunc(r.accepted, func(key []byte) bool {
-		return hmac.Equal(mac, announcementMAC(key, []byte(text)))
-	})
-	if !signed || json.Unmarshal([]byte(text), &a) != nil {
-		return announcement{}, false
-	}
-	return a, true
-}
-
-func announcementMAC(key, text []byte) []byte {
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte("announcement\x00"))
-	m.Write(text)
-	return m.Sum(nil)
 }
