@@ -20,14 +20,16 @@ func TestOfficialClient(t *testing.T) {
 	if _, err := os.Stat("node_modules/.package-lock.json"); err != nil {
 		t.Fatal("the packages of the official client are not installed: make test-deps, or npm ci in test/interop")
 	}
-	binary := filepath.Join(t.TempDir(), "testhub")
-	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binary, "../testhub")
+	binaries := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binaries, "../testhub", "../opshub")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the test hub: %v\n%s", err, out)
+		t.Fatalf("build the nodes' programs: %v\n%s", err, out)
 	}
 
 	tests := exec.CommandContext(t.Context(), "npm", "test", "--silent")
-	tests.Env = append(os.Environ(), "TESTHUB="+binary)
+	tests.Env = append(os.Environ(),
+		"TESTHUB="+filepath.Join(binaries, "testhub"),
+		"OPSHUB="+filepath.Join(binaries, "opshub"))
 	// Whoever is asked to end stops the servers that it started.
 	tests.Cancel = func() error { return tests.Process.Signal(syscall.SIGTERM) }
 	tests.WaitDelay = 10 * time.Second
@@ -42,7 +44,7 @@ func TestOfficialClient(t *testing.T) {
 func dependOnSources(t *testing.T) {
 	t.Helper()
 	os.Getenv("HELIOGRAPH_SOAK")
-	for _, pattern := range []string{"*.mjs", "lib/*.mjs", "package*.json", "../testhub/*.go"} {
+	for _, pattern := range []string{"*.mjs", "lib/*.mjs", "package*.json", "../testhub/*.go", "../opshub/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no %s: %v", pattern, err)

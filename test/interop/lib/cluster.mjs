@@ -11,8 +11,9 @@ import { Redis } from "./redis.mjs";
 import { SECRET } from "./token.mjs";
 import { witnesses } from "./wait.mjs";
 
-const binary = process.env.TESTHUB;
-assert(binary, "TESTHUB must be the path of a test hub's binary (see README.md)");
+/** The programs that nodes may run: where the binary is, and a hub with SendAll. */
+export const testhub = { variable: "TESTHUB", path: "/hub" };
+export const opshub = { variable: "OPSHUB", path: "/ops" };
 
 const CLUSTER_KEY = "interop-cluster-key-0123456789-0123";
 
@@ -21,22 +22,27 @@ const disgrace = /WARNING: DATA RACE|^panic: |^fatal error: |panic in hub/m;
 
 /**
  * Starts a cluster that ends with the calling test file. `env` are settings of the
- * nodes. With `delaySubscriptions` they reach Redis through a DelayingProxy.
+ * nodes, which run `program`. With `delaySubscriptions` they reach Redis through a
+ * DelayingProxy.
  */
-export async function startCluster({ nodes = 2, env = {}, delaySubscriptions = false } = {}) {
+export async function startCluster({ program = testhub, nodes = 2, env = {}, delaySubscriptions = false } = {}) {
+  const binary = process.env[program.variable];
+  assert(binary, `${program.variable} must be the path of a binary (see README.md)`);
   const cluster = new Cluster();
+  cluster.path = program.path;
   after(() => cluster.stop());
   cluster.redis = await Redis.start();
   if (delaySubscriptions) cluster.proxy = await DelayingProxy.start(cluster.redis.port);
   const redis = (cluster.proxy ?? cluster.redis).url;
   const settings = { REDIS: redis, JWT_SECRET: SECRET, CLUSTER_KEY, DRAIN_DURATION: "100ms", GORACE: "atexit_sleep_ms=50", ...env };
-  cluster.nodes = await Promise.all(Array.from({ length: nodes }, (_, i) => Node.start(`node ${i + 1}`, settings)));
+  cluster.nodes = await Promise.all(Array.from({ length: nodes }, (_, i) => Node.start(`node ${i + 1}`, binary, settings)));
   return cluster;
 }
 
 class Cluster {
   nodes = [];
   redis;
+  path; // of the hub that markers are sent by
   proxy; // a DelayingProxy, if one was asked for
   #markers = new Map(); // one client for each node, who sends the markers
 
@@ -56,7 +62,7 @@ class Cluster {
   }
 
   async #markerSender(node) {
-    if (!this.#markers.get(node)?.connected) this.#markers.set(node, await connect(undefined, node));
+    if (!this.#markers.get(node)?.connected) this.#markers.set(node, await connect(undefined, node, { path: this.path }));
     return this.#markers.get(node);
   }
 
@@ -72,13 +78,15 @@ class Cluster {
 /** One node, at one address over all its restarts. */
 class Node {
   #child;
+  #binary;
   #settings;
   #witness = () => `--- last words of ${this.name}:\n${this.#child.output.split("\n").slice(-21).join("\n")}`;
   running = false;
 
-  static async start(name, settings) {
+  static async start(name, binary, settings) {
     const node = new Node();
     node.name = name;
+    node.#binary = binary;
     node.#settings = settings;
     for (let attempt = 1; ; attempt++) {
       node.port = await freePort();
@@ -96,11 +104,21 @@ class Node {
   }
 
   async restart() {
-    this.#child = new Child(this.name, binary, [], { ...this.#settings, LISTEN: `127.0.0.1:${this.port}` });
+    this.#child = new Child(this.name, this.#binary, [], { ...this.#settings, LISTEN: `127.0.0.1:${this.port}` });
     const [, address] = await this.#child.says(/^listening on http:\/\/(\S+)$/m);
     assert.equal(address, `127.0.0.1:${this.port}`);
     this.running = true;
     witnesses.add(this.#witness);
+  }
+
+  /** Stops it where it is, for the duration of an action: its connections stay open. */
+  async frozenDuring(action) {
+    this.#child.signal("SIGSTOP");
+    try {
+      return await action();
+    } finally {
+      this.#child.signal("SIGCONT");
+    }
   }
 
   /** Ends it without warning. */

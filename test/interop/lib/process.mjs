@@ -85,9 +85,13 @@ export class Child {
     return settled(`${this.name} says ${pattern}`, Promise.race([match, end]));
   }
 
+  signal(signal) {
+    this.#process.kill(signal);
+  }
+
   /** Sends a signal and waits for the end. */
   async end(signal) {
-    this.#process.kill(signal);
+    this.signal(signal);
     return settled(`${this.name} ends after ${signal}`, this.ended);
   }
 }
