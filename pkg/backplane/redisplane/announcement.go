@@ -37,7 +37,7 @@ func (a announcement) sign(key []byte) (string, error) {
 // verifyAnnouncement returns the announcement, if one of the keys has signed it.
 func verifyAnnouncement(value string, keys [][]byte) (a announcement, ok bool) {
 	sum, text, found := strings.Cut(value, " ")
-	mac, err := base64.RawStdEncoding.DecodeString(sum)
+	mac, err := base64.RawStdEncoding.Strict().DecodeString(sum)
 	if !found || err != nil {
 		return announcement{}, false
 	}
