@@ -53,6 +53,12 @@ func Run(t *testing.T, cluster func(t *testing.T) Cluster) {
 		{"Bodies", testBodies},
 		{"BodyMayBeReused", testBodyMayBeReused},
 		{"PublishUnderEndingContext", testPublishUnderEndingContext},
+		{"PublishCounted", testPublishCounted},
+		{"PublishCountedFails", testPublishCountedFails},
+
+		{"Nodes", testNodes},
+		{"NodesHear", testNodesHear},
+		{"NodesFails", testNodesFails},
 
 		{"Detach", testDetach},
 		{"DetachDuringDeliver", testDetachDuringDeliver},
