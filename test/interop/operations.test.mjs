@@ -12,6 +12,9 @@ import { deferred, rounds, settled, until } from "./lib/wait.mjs";
 const cluster = await startCluster({ program: opshub, delaySubscriptions: true });
 const [one, two] = cluster.nodes;
 
+/** A cluster that does not wait long. */
+const impatient = await startCluster({ program: opshub, env: { OPERATION_TIMEOUT: "1s" } });
+
 const connect = (t, node, options) => connectTo(t, node, { path: opshub.path, ...options });
 const connectOperator = (t, node, protocol) => connect(t, node, { protocol, token: token({ sub: "operator", role: "operator" }) });
 
@@ -207,5 +210,38 @@ for (const protocol of Object.keys(protocols)) {
     await operator.invoke("SendGroup", group, "in again");
     await cluster.barrier(member);
     assert.deepEqual(member.take(), [["Message", "in again"]]);
+  });
+
+  test(`${protocol}: operations name a node that does not answer`, async (t) => {
+    const [here, there] = impatient.nodes;
+    const user = named("out of reach"), group = user;
+    const member = await connect(t, there, { protocol, user });
+    const operator = await connectOperator(t, here, protocol);
+    const silent = await member.invoke("Node");
+    await member.invoke("Join", group);
+    await until("both nodes answer", () => operator.invoke("AddUser", "nobody", group));
+
+    const operations = [
+      ["RemoveUser", user, group],
+      ["RemoveUserFromAll", "nobody"],
+      ["AddUser", "nobody", group],
+      ["CloseUser", "nobody", "", false],
+      ["CloseGroup", "nothing", "", false],
+      ["UserExists", "nobody"],
+      ["GroupExists", "nothing"],
+    ];
+    // Invocations of one client would run one after the other.
+    const operators = await Promise.all(operations.map(() => connectOperator(t, here, protocol)));
+    await there.frozenDuring(() => Promise.all(operations.map(([method, ...rest], i) => (
+      assert.rejects(operators[i].invoke(method, ...rest), failed(method, `no answer from ${silent}`))
+    ))));
+
+    await until("both nodes answer again", () => operator.invoke("RemoveUser", user, group));
+    await operator.invoke("SendGroup", group, "out");
+    // Another group: what was not answered in time may still come to be.
+    await member.invoke("Join", named("within reach"));
+    await operator.invoke("SendGroup", named("within reach"), "in");
+    await impatient.barrier(member);
+    assert.deepEqual(member.take(), [["Message", "in"]]);
   });
 }
