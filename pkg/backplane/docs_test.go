@@ -14,23 +14,6 @@ import (
 
 // The envelope in docs/backplane.md is what it says it is.
 func TestDocumentedEnvelope(t *testing.T) {
-	page, err := os.ReadFile("../../docs/backplane.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(page), "```hex\n")
-	dump, _, found := strings.Cut(rest, "```")
-	if !found {
-		t.Fatal("no envelope found")
-	}
-	var digits strings.Builder
-	for line := range strings.Lines(dump) {
-		digits.WriteString(regexp.MustCompile(`^([0-9a-f]{2} )+`).FindString(line))
-	}
-	data, err := hex.DecodeString(strings.ReplaceAll(digits.String(), " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
 	body := backplane.AppendMessage(nil, backplane.Message{
 		Excluded: []string{"c1"},
 		Encodings: []backplane.Encoding{
@@ -41,7 +24,50 @@ func TestDocumentedEnvelope(t *testing.T) {
 	want := backplane.AppendEnvelope(nil, backplane.Envelope{
 		Publisher: "billing", Incarnation: 1767225600, Sequence: 1, Body: body,
 	})
-	if diff := cmp.Diff(hex.Dump(want), hex.Dump(data)); diff != "" {
+	if diff := cmp.Diff(hex.Dump(want), hex.Dump(dump(t, 0))); diff != "" {
 		t.Error("(-code +page)\n", diff)
 	}
+}
+
+// So is the operation.
+func TestDocumentedOperation(t *testing.T) {
+	keys := [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
+	want := backplane.Operation{
+		ID:         backplane.OperationID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+		Asker:      "n1",
+		Kind:       backplane.OpRemove,
+		TargetKind: backplane.TargetUser,
+		Target:     "ada",
+		Group:      "room",
+	}
+	body := dump(t, 1)
+	got, err := backplane.ParseOperation(body, keys, backplane.All)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("(-want +page)\n%s %v", diff, err)
+	}
+	if diff := cmp.Diff(hex.Dump(backplane.AppendOperation(nil, keys, backplane.All, want)), hex.Dump(body)); diff != "" {
+		t.Error("(-code +page)\n", diff)
+	}
+}
+
+// dump returns the bytes in a block of docs/backplane.md that is marked hex.
+func dump(t *testing.T, n int) []byte {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/backplane.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```hex\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if n >= len(blocks) {
+		t.Fatalf("there are %d blocks", len(blocks))
+	}
+	var digits strings.Builder
+	for line := range strings.Lines(blocks[n][1]) {
+		digits.WriteString(regexp.MustCompile(`^([0-9a-f]{2}[ \n])+`).FindString(line))
+	}
+	data, err := hex.DecodeString(strings.Join(strings.Fields(digits.String()), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

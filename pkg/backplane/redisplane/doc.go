@@ -6,11 +6,11 @@
 //	defer plane.Close()
 //	h, err := hub.New(Chat{}, hub.WithBackplane(plane))
 //
-// A channel is a Redis channel of the same name, behind the hub's prefix. Nothing is
-// kept in Redis. What nodes put on channels, and what others may, is documented at
-// [backplane.Envelope].
+// A channel is a Redis channel of the same name, behind the hub's prefix. What nodes put
+// on channels, and what others may, is documented at [backplane.Envelope]. Nothing is
+// kept in Redis but the roster, whose keys all have a time to live.
 //
-// # Two connections
+// # Three connections
 //
 // One connection publishes. Whatever is waiting when Redis has answered the last
 // pipeline becomes the next one; nothing waits for a pipeline to fill. Envelopes are
@@ -18,11 +18,14 @@
 // envelope was written and not answered fails with [backplane.ErrUnknown], all others
 // that fail with [backplane.ErrNotSent].
 //
-// The other connection subscribes, and receives. Any error ends it; then everything that
+// Another subscribes, and receives. Any error ends it; then everything that
 // is held is subscribed again on a new one, in commands of 100 channels, first what
 // somebody waits for. Which channels are held, and which are in force, is kept in one
 // table (subscriptions) that does no I/O: so that an order of events that would lose a
 // join can be written down as a test.
+//
+// The third is the roster's. Who uses it, for an announcement or for Nodes, does so alone,
+// and cuts it when the context ends.
 //
 // Connecting is tried for as long as the plane is open, after pauses at random of up to
 // 2s.
@@ -40,6 +43,19 @@
 // connection, until all is subscribed again and a probe was heard. What was published in
 // a gap may not have arrived. Gaps are logged, and counted with their lengths.
 //
+// # The roster
+//
+// Every interval of the probe, and when there is something new to say, a node writes an
+// announcement of itself, signed and with a time to live of five intervals, and reads
+// those of all nodes. One that has gone without the word that its node has left was of a
+// node that died, of which a [backplane.NodeWatcher] is told (census). But if the node's
+// own announcement has gone as well, Redis has lost them, or the node was cut off; then
+// all have five intervals to announce themselves again.
+//
+// What is waited for with Subscribe is in force when it is subscribed and the node is
+// announced, on this subscription connection, to serve the prefix: so who reads the
+// roster afterwards finds it there.
+//
 // # Goroutines
 //
 //	goroutine     owner                       ends when            bound on its queue
@@ -48,6 +64,8 @@
 //	                                                               of a client that reads too slowly
 //	writer        subscriber, joined by it    the connection ends  two entries per channel
 //	prober        Plane, joined by Close      Close                one probe
+//	roster        Plane, joined by Close      Close, and a second  one announcement
+//	                                          to sign off
 //	dial          link, joined by its close   connected, DialTimeout, or Close
 //
 // # Locks
@@ -58,5 +76,6 @@
 //	subscriber.mu     the table of channels
 //	health.mu         whether the node hears
 //
-// and, each by itself, lane.mu (the queue) and link.mu (the socket).
+// and, each by itself, lane.mu (the queue), link.mu (the socket) and roster.mu (what has
+// been announced).
 package redisplane
