@@ -642,7 +642,8 @@ func ExampleHub_Endpoint() {
 	defer chat.Shutdown(context.Background())
 	mux := http.NewServeMux()
 	mux.Handle("/chat/", chat)
-	mux.Handle("/private/", chat.Endpoint(transport.RequireAuthenticated(), transport.CloseOnAuthenticationExpiration()))
+	mux.Handle("/private/", chat.Endpoint(transport.RequireAuthenticated(),
+		transport.CloseOnAuthenticationExpiration(), transport.MinimumNegotiateVersion(1)))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	for _, path := range []string{"/chat/", "/private/"} {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -461,5 +463,30 @@ func TestTextOfExpiredCredentials(t *testing.T) {
 			s.expectClose("", true)
 			m.expectTold(t, "<nil>")
 		})
+	}
+}
+
+// Every example that the documentation names is there.
+func TestDocumentationNamesExamples(t *testing.T) {
+	page, err := os.ReadFile("../../docs/hubs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code []byte
+	for _, name := range []string{"example_test.go", "example_authorization_test.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code = append(code, text...)
+	}
+	named := regexp.MustCompile(`\bExample\w*\b`).FindAllString(string(page), -1)
+	if len(named) < 30 {
+		t.Errorf("only %d examples are named", len(named))
+	}
+	for _, name := range named {
+		if !strings.Contains(string(code), "\nfunc "+name+"()") {
+			t.Errorf("there is no %s", name)
+		}
 	}
 }
