@@ -161,6 +161,13 @@ func (m *member) receive(selector, text string) {
 	m.crowd.delivered++
 }
 
+// closed returns how many connections have been closed.
+func (c *crowd) closed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.closes)
+}
+
 // fault writes down what went wrong, if it is not nil, and returns everything that has.
 func (c *crowd) fault(err error) error {
 	c.mu.Lock()

@@ -18,7 +18,7 @@ import (
 func TestDrain(t *testing.T) {
 	const (
 		size     = 500
-		delay    = 2 * time.Second
+		delay    = 3 * time.Second
 		duration = 6 * time.Second
 		timeout  = 10 * time.Second
 	)
@@ -32,7 +32,7 @@ func TestDrain(t *testing.T) {
 
 	balancer := startBalancer(t)
 	balancer.add(ending)
-	c := &crowd{groups: names("group", 5), users: names("user", 50)}
+	c := &crowd{groups: names("group", 10), users: names("user", 50)}
 	c.start(t, balancer.address(), size)
 	for _, n := range others {
 		balancer.add(n)
@@ -42,10 +42,22 @@ func TestDrain(t *testing.T) {
 	told := time.Now()
 	ending.signal(syscall.SIGTERM)
 	ending.awaitNotReady()
+	if n := c.closed(); n > 0 {
+		t.Errorf("%d connections were closed before the node said that it is not ready", n)
+	}
 	if late, err := connect(t, ending.address, "late"); err != nil {
 		t.Errorf("a connection within the delay, %v after the signal: %v", time.Since(told), err)
 	} else if err := late.Invoke(t.Context(), "SendToGroup", "nobody", "hello"); err != nil {
 		t.Errorf("an invocation within the delay, %v after the signal: %v", time.Since(told), err)
+	}
+	await.Until(t, "a quarter of the connections are closed", func() error {
+		if n := c.closed(); n < size/4 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	if err := ending.ready(t.Context()); !errors.Is(err, errNotReady) {
+		t.Errorf("while it closes connections, the node is asked whether it is ready: %v", err)
 	}
 	ending.awaitEnd()
 	if took := time.Since(told); took > delay+duration+timeout {
