@@ -215,7 +215,7 @@ func TestClosedNodeIsNotDead(t *testing.T) {
 	n := start(t, server.URL(), withKeys(clusterKey), probing(50*time.Millisecond))
 	n.join(t, "a")
 	w := n.watch(t, "w/")
-	other := start(t, server.URL(), withKeys(clusterKey), probing(50*time.Millisecond))
+	other := start(t, server.URL(), withKeys(clusterKey))
 	other.join(t, "a")
 	other.watch(t, "w/")
 	n.looked(t, server)
@@ -242,7 +242,7 @@ func TestCutOffNodeDies(t *testing.T) {
 	n := start(t, server.URL(), probing(50*time.Millisecond))
 	n.join(t, "a")
 	w := n.watch(t, "w/")
-	other := start(t, proxy.URL(), probing(50*time.Millisecond), func(o *Options) { o.DialTimeout = 500 * time.Millisecond })
+	other := start(t, proxy.URL(), probing(time.Second), func(o *Options) { o.DialTimeout = 500 * time.Millisecond })
 	other.join(t, "a")
 	other.watch(t, "w/")
 	n.awaitNodes(t, n.NodeID(), other.NodeID())
@@ -471,6 +471,25 @@ func TestSubscribedWhenAnnounced(t *testing.T) {
 	expectError(t, "wait on a new connection", n.Subscribe("b")(inTime(t)), backplane.ErrUnavailable)
 	acl("+set")
 	await.Until(t, "the node is announced again", func() error { return n.Subscribe("b")(inTime(t)) })
+}
+
+// An announcement that was on its way when a hub was detached, or the connection made
+// anew, does not count.
+func TestAnnouncementFromBefore(t *testing.T) {
+	r := newRoster(Options{ProbeInterval: time.Second}, nil, "n", 1, nil)
+	before := r.doubted()
+	r.renew()
+	r.tellAnnounced(before, []string{"a/"}, nil)
+	if r.isAnnounced("a/") {
+		t.Error("it counts")
+	}
+	if len(r.now) != 1 {
+		t.Error("no other is made")
+	}
+	r.tellAnnounced(r.doubted(), []string{"a/"}, nil)
+	if !r.isAnnounced("a/") || r.isAnnounced("") {
+		t.Error("the next one does not count")
+	}
 }
 
 // A safeBuffer may be written and read at the same time.
