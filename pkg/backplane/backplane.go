@@ -128,8 +128,11 @@ type NodeState struct {
 
 // A NodeWatcher is a [Receiver] that wants to know of nodes that die.
 type NodeWatcher interface {
-	// NodeDied tells that a node has gone from the roster without having been closed.
-	// Calls come one at a time, while Deliver calls go on, and must not block.
+	// NodeDied tells that a node which served the prefix has gone from the roster
+	// without having been closed, as far as this node can know: it may have been cut
+	// off, and come back to the roster, or have been closed while this node was cut off
+	// itself. Calls come one at a time, while Deliver calls go on, and must not block: the
+	// roster waits for them. In process, nodes do not die.
 	NodeDied(id string)
 }
 

@@ -42,7 +42,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 
 	// DialTimeout bounds the time in which a connection to Redis must be made and
-	// greeted. The default is 5s.
+	// greeted, and in which the roster must have been read. The default is 5s.
 	DialTimeout time.Duration
 
 	// PublishTimeout bounds the time in which Redis must have answered what was sent
@@ -56,7 +56,10 @@ type Options struct {
 
 	// ProbeInterval is how often the node publishes to itself to prove that it hears.
 	// The default is 3s. A node that has not heard that for two intervals, which is
-	// noticed after three at the latest, takes itself for deaf and connects anew.
+	// noticed after three at the latest, takes itself for deaf and connects anew. As
+	// often, nodes announce themselves and look for each other: one that has not been
+	// announced for five intervals of its own is taken for dead. So all nodes had better
+	// have the same.
 	ProbeInterval time.Duration
 
 	// MaxQueuedBytes and MaxQueuedMessages bound what waits to be published, where a

@@ -416,6 +416,10 @@ func TestNodesLeaveNoConnection(t *testing.T) {
 			t.Error(err)
 		}
 		group.Wait()
+		late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, err := n.roster.nodes(late, "") // as if it had overtaken Close
+		expectError(t, "nodes after Close", err, backplane.ErrUnavailable)
+		cancel()
 	}
 	await.Until(t, "the test's own connections are left", func() error {
 		clients, err := server.Client().ClientList(inTime(t)).Result()
