@@ -75,6 +75,8 @@ func (c *config) check() error {
 	switch {
 	case c.demo() && c.Redis != "" && !c.DemoForce:
 		return errors.New("--demo lets anybody be any user, which is seldom wanted of a node with --redis: add --demo-force if it is")
+	case c.demo() && c.Redis != "" && c.JWTSecret == "":
+		return errors.New("--demo-force needs a --jwt-secret that is the same on all nodes")
 	case c.JWTSecret == "" && !c.AllowAnonymous && !c.demo():
 		return errors.New("nobody could connect: set --jwt-secret, or --allow-anonymous, or both")
 	case c.Redis != "" && len(c.ClusterKey) == 0 && c.JWTSecret == "":

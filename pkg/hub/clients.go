@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/protocol"
@@ -18,7 +19,7 @@ func (c Clients) All() ClientProxy { return c.AllExcept() }
 
 // AllExcept selects every connection but those with the given ids.
 func (c Clients) AllExcept(connectionIDs ...string) ClientProxy {
-	return ClientProxy{hub: c.hub, channels: []backplane.Channel{backplane.All}, excluded: connectionIDs}
+	return ClientProxy{hub: c.hub, channels: []backplane.Channel{backplane.All}, excluded: slices.Clone(connectionIDs)}
 }
 
 // Client selects the connection with the id, which can also be asked ([Invoke]).
@@ -37,7 +38,7 @@ func (c Clients) Group(name string) ClientProxy { return c.GroupExcept(name) }
 // GroupExcept selects the members of the group but the connections with the ids.
 func (c Clients) GroupExcept(name string, connectionIDs ...string) ClientProxy {
 	p := c.Groups(name)
-	p.excluded = connectionIDs
+	p.excluded = slices.Clone(connectionIDs)
 	return p
 }
 

@@ -49,10 +49,11 @@ type connection struct {
 	mu          sync.Mutex
 	ended       bool
 	how         closing
-	shaken      bool // the handshake has been answered
-	connecting  bool // OnConnected is running: the reader will start finish
-	established bool // OnConnected succeeded, so OnDisconnected will follow
-	registered  bool // with registry and backplane
+	writeError  error // why the transport was given up, if a write failed
+	shaken      bool  // the handshake has been answered
+	connecting  bool  // OnConnected is running: the reader will start finish
+	established bool  // OnConnected succeeded, so OnDisconnected will follow
+	registered  bool  // with registry and backplane
 	userMember  *member
 	groups      map[string]*membership
 	joinings    map[*joining]struct{}
@@ -166,13 +167,24 @@ func (c *connection) fail(err error) {
 	c.end(closing{err: err, text: c.hub.withDetails(textClosedWithError, err), allowReconnect: true})
 }
 
-// writeFailed is called by the outbound queue's writer. What the client sent before is
-// done all the same.
+// writeFailed is called by the outbound queue's writer, which then cuts the transport.
+// What the client sent before is done all the same. The reader may be waiting for room,
+// so the end does not wait for it to notice.
 func (c *connection) writeFailed(err error) {
-	c.hub.work.Go(func() { // ends with settle
-		c.settle()
-		c.end(closing{err: fmt.Errorf("write to client: %w", err), gone: true})
-	})
+	c.mu.Lock()
+	c.writeError = fmt.Errorf("write to client: %w", err)
+	c.mu.Unlock()
+	c.hub.work.Go(c.lose)
+}
+
+// lose ends a connection whose transport is gone. Who calls it first decides nothing:
+// both tell the same.
+func (c *connection) lose() {
+	c.settle()
+	c.mu.Lock()
+	err := c.writeError
+	c.mu.Unlock()
+	c.end(closing{err: err, gone: true})
 }
 
 // tooSlow ends a connection whose queue is full.

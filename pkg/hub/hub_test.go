@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
 const done = `"result":null`
@@ -164,10 +166,20 @@ func TestClientThatNeverPingsIsNotTimedOut(t *testing.T) {
 
 func TestInvocationsRunInOrderAndPingsPassThem(t *testing.T) {
 	r := &room{blocked: make(chan struct{})}
-	c, _ := serveAt(t, r, WithClientTimeoutInterval(time.Minute))
+	h, address := serve(t, r, WithClientTimeoutInterval(time.Minute))
+	c := connect(t, address, "")
 	for range 3 {
 		c.start("Block")
 	}
+	c.write(`{"type":6}`)
+	await.Until(t, "the ping has passed them", func() error {
+		pinged := false
+		h.registry.each(func(c *connection) { pinged = c.pinged.Load() })
+		if !pinged {
+			return errors.New("it waits")
+		}
+		return nil
+	})
 	c.start("Nope") // answered at once, while others wait
 	c.expect(`{"type":3,"invocationId":"4","error":"Failed to invoke 'Nope' due to an error on the server. HubException: Method does not exist."}`)
 	for _, id := range []string{"1", "2", "3"} {
@@ -188,6 +200,18 @@ func TestWaitingInvocationsAreBounded(t *testing.T) {
 		}
 		c.conn.WriteMessage(1, []byte(`{"type":1,"invocationId":"last","target":"ID","arguments":[]}`+"\x1e"))
 	}()
+	await.Until(t, "the reader waits", func() error {
+		full := false
+		h.registry.each(func(c *connection) {
+			c.waiting.mu.Lock()
+			defer c.waiting.mu.Unlock()
+			full = c.waiting.room != nil
+		})
+		if !full {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	for range calls {
 		<-r.blocked
 	}
@@ -369,5 +393,115 @@ func TestAbortDropsWhatWaits(t *testing.T) {
 	case <-r.blocked:
 		t.Error("an invocation ran on after the connection was aborted")
 	case <-time.After(50 * time.Millisecond): // that it never comes cannot be waited for
+	}
+}
+
+// Nothing precedes the handshake's answer, however much is sent to everybody.
+func TestHandshakeComesFirst(t *testing.T) {
+	h, address := serve(t, &room{})
+	ctx, stop := context.WithCancel(t.Context())
+	var traffic sync.WaitGroup
+	defer traffic.Wait()
+	defer stop()
+	traffic.Go(func() {
+		for ctx.Err() == nil {
+			h.Clients().All().Send(ctx, "Noise")
+		}
+	})
+	for range 50 {
+		c := dial(t, address, "")
+		c.write(`{"protocol":"json","version":1}`)
+		if got := c.read(); got != `{}` {
+			t.Fatalf("got %s", got)
+		}
+		c.conn.Close()
+	}
+}
+
+func TestExclusions(t *testing.T) {
+	h, address := serve(t, &room{})
+	for _, n := range []int{1, 8, 9, 100} { // few are searched, many looked up
+		in, out := connect(t, address, ""), connect(t, address, "")
+		excluded := make([]string, n)
+		for i := range excluded {
+			excluded[i] = fmt.Sprint("nobody ", i)
+		}
+		excluded[n-1] = strings.Trim(strings.TrimPrefix(out.invoke("ID"), `"result":`), `"`)
+		for _, p := range []ClientProxy{h.Clients().AllExcept(excluded...), h.Clients().All()} {
+			if err := p.Send(t.Context(), fmt.Sprint("To", len(p.excluded))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := `{"type":1,"target":"To0","arguments":[]}`
+		in.expect(fmt.Sprintf(`{"type":1,"target":"To%d","arguments":[]}`, n), all)
+		out.expect(all)
+		in.conn.Close()
+		out.conn.Close()
+	}
+}
+
+// slowPlane is a backplane that confirms subscriptions when the test says so.
+type slowPlane struct {
+	backplane.Backplane
+	confirm chan struct{} // closed: they are confirmed
+}
+
+type slowAttachment struct {
+	backplane.Attachment
+	plane slowPlane
+}
+
+func (p slowPlane) Attach(prefix string, r backplane.Receiver) (backplane.Attachment, error) {
+	a, err := p.Backplane.Attach(prefix, r)
+	return slowAttachment{a, p}, err
+}
+
+func (a slowAttachment) Subscribe(channels ...backplane.Channel) func(context.Context) error {
+	wait := a.Attachment.Subscribe(channels...)
+	if !strings.HasPrefix(string(channels[0]), "group:") {
+		return wait
+	}
+	return func(ctx context.Context) error {
+		select {
+		case <-a.plane.confirm:
+			return wait(ctx)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Of two joins to one group that wait, each stands for itself: that one of them gives up
+// does not take the membership from the other.
+func TestJoinsShareAMembership(t *testing.T) {
+	memory := backplane.NewMemory()
+	defer memory.Close()
+	plane := slowPlane{memory, make(chan struct{})}
+	h, address := serve(t, &room{}, WithBackplane(plane))
+	id := connect(t, address, "").id()
+	first, giveUp := context.WithCancel(t.Context())
+	results := [2]chan error{make(chan error, 1), make(chan error, 1)}
+	joining := func(n int) {
+		await.Until(t, "the joins wait", func() error {
+			c := h.registry.connection(id)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if m := c.groups["room"]; m == nil || m.joiners != n {
+				return errors.New("they do not")
+			}
+			return nil
+		})
+	}
+	go func() { results[0] <- h.Groups().Add(first, id, "room") }()
+	joining(1)
+	go func() { results[1] <- h.Groups().Add(t.Context(), id, "room") }()
+	joining(2)
+	giveUp()
+	if err := <-results[0]; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: %v", err)
+	}
+	close(plane.confirm)
+	if err := <-results[1]; err != nil || !h.isMember("room") {
+		t.Errorf("the second: %v, and it is a member: %v", err, h.isMember("room"))
 	}
 }

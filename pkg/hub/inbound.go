@@ -32,12 +32,12 @@ func (c *connection) Receive(p []byte) {
 
 // Disconnected implements [transport.Session].
 func (c *connection) Disconnected() {
-	c.settle()
 	if c.ready && len(c.input) > 0 {
+		c.settle()
 		c.fail(errConnectionEnded)
 		return
 	}
-	c.end(closing{gone: true})
+	c.lose()
 }
 
 // consume handles the frames at the beginning of data and returns their length.

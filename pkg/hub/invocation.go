@@ -72,28 +72,33 @@ func (c *connection) dropInvocation(i *invocation) {
 	c.done(i)
 }
 
-// settleStep is how long the end of a connection waits for the next invocation to begin
-// or to end.
-const settleStep = 5 * time.Second
+// How long the end of a connection waits for what the client invoked before.
+const (
+	settleWaiting = 5 * time.Second // for all that waits for its turn, in all
+	settleRunning = time.Second     // for what runs, once nothing waits
+)
 
 // settle waits until all that the client invoked is done, streams aside: what it sent
 // before it ended the connection, or before it sent nonsense, is not disturbed by that.
-// It gives up if nothing moves for long (a method may be waiting for its context to
-// end), and when somebody else ends the connection.
+// It gives up after some time, since a method may be waiting for its context to end,
+// and when somebody else ends the connection.
 func (c *connection) settle() {
-	for {
-		busy, moved := c.invocations.progress()
-		if !busy {
+	waiting, running := c.invocations.progress()
+	ctx, cancel := context.WithTimeout(c.ctx, settleWaiting)
+	defer cancel()
+	for ; waiting != nil; waiting, running = c.invocations.progress() {
+		select {
+		case <-waiting:
+		case <-ctx.Done():
 			return
 		}
-		timer := time.NewTimer(settleStep)
+	}
+	ctx, cancel = context.WithTimeout(ctx, settleRunning)
+	defer cancel()
+	for ; running != nil; _, running = c.invocations.progress() {
 		select {
-		case <-moved:
-			timer.Stop()
-		case <-timer.C:
-			return
-		case <-c.ctx.Done():
-			timer.Stop()
+		case <-running:
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -200,8 +205,8 @@ func (c *connection) count(err error) {
 
 func (c *connection) logFailure(what string, i *invocation, err error) {
 	level := slog.LevelError
-	if _, shown := errors.AsType[*Error](err); shown {
-		level = slog.LevelDebug // the client reads it
+	if _, shown := errors.AsType[*Error](err); shown || c.ctx.Err() != nil {
+		level = slog.LevelDebug // the client reads it, or its end is the reason
 	}
 	c.hub.logger.Log(c.ctx, level, what, "hub", c.hub.name, "method", i.method.name, "error", err)
 }

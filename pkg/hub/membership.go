@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -13,6 +14,9 @@ type membership struct {
 	// confirmed says that the subscription has been seen in force since the connection
 	// joined, so that somebody may have been told that the join is effective.
 	confirmed bool
+	// joiners are the joins that wait for the subscription. The last of them to fail ends
+	// a membership that none has seen confirmed.
+	joiners int
 	// expiry ends the membership; nil if it has no end. A timer that has fired too late
 	// to be stopped finds another one here, and does nothing.
 	expiry *time.Timer
@@ -63,6 +67,7 @@ func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Tim
 		}
 		c.groups[group] = m
 	}
+	m.joiners++
 	c.expire(group, m, expires)
 	wait := c.hub.attachment.Subscribe(ch)
 	c.mu.Unlock()
@@ -72,19 +77,19 @@ func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Tim
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.joinings, j)
+	m.joiners--
 	if again { // the first join holds the channel, this one did only to wait
 		c.hub.attachment.Unsubscribe(ch)
 	}
 	if err := c.refuseJoin(j); err != nil {
 		return err
 	}
-	if c.groups[group] != m {
-		return err // expired while this waited
-	}
 	switch {
+	case c.groups[group] != m:
+		return errors.Join(ErrExpired, err) // while this waited
 	case err == nil:
 		m.confirmed = true
-	case !again && !m.confirmed:
+	case !m.confirmed && m.joiners == 0:
 		c.dropGroup(group, m)
 	}
 	return err

@@ -189,8 +189,8 @@ func (o *outbound) drain() {
 		}
 		if err != nil {
 			o.stop()
+			o.failed(err) // first, so that it is known why the reader comes to its end
 			o.link.Abort()
-			o.failed(err)
 			return
 		}
 	}

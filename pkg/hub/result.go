@@ -157,7 +157,7 @@ func (h *Hub) askFor(o backplane.Operation, c *connection) backplane.Reply {
 		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: "the client's hub protocol is not spoken by the node that asks"}
 	}
 	h.results.expectAs("r"+hex.EncodeToString(o.ID[:]), c, func(a answer) {
-		h.work.Go(func() { // ends within the operation time-out
+		h.operations.perform(func() {
 			ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
 			defer cancel()
 			h.reply(ctx, o, a.reply())

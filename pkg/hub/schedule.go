@@ -51,16 +51,22 @@ func (q *invocations) pop() *invocation {
 	return i
 }
 
-// progress reports whether there is anything to wait for, and returns a channel that is
-// closed when an invocation has begun or ended, or what waits was dropped. Those that
-// gave their permit back do not count.
-func (q *invocations) progress() (busy bool, moved <-chan struct{}) {
+// progress returns a channel that is closed when an invocation has begun or ended, or
+// what waits was dropped: twice, but nil where none waits, and nil where none runs.
+// Those that gave their permit back do not count.
+func (q *invocations) progress() (waiting, running <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.moved == nil {
 		q.moved = make(chan struct{})
 	}
-	return len(q.waiting) > 0 || q.taken > 0, q.moved
+	if len(q.waiting) > 0 {
+		waiting = q.moved
+	}
+	if q.taken > 0 {
+		running = q.moved
+	}
+	return waiting, running
 }
 
 // close takes nothing more, and returns what waits, which will not be run.

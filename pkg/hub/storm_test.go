@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestStorm(t *testing.T) {
 		t.Cleanup(func() { plane.Close() })
 		hubs[i], addresses[i] = serve(t, &room{}, WithBackplane(plane))
 	}
+	goroutines := runtime.NumGoroutine()
 	join := func(s *stormClient) {
 		s.node, s.user, s.groups = random.IntN(2), fmt.Sprint("user ", random.IntN(10)), make(map[string]bool)
 		s.client = connect(t, addresses[s.node], s.user)
@@ -56,7 +58,13 @@ func TestStorm(t *testing.T) {
 	for range rounds {
 		for _, s := range storm {
 			switch group := fmt.Sprint("group ", random.IntN(15)); random.IntN(10) {
-			case 0:
+			case 0: // with a join, a leave or nothing under way
+				switch random.IntN(3) {
+				case 0:
+					s.start("Join", group)
+				case 1:
+					s.start("Leave", group)
+				}
 				s.conn.Close()
 				join(s)
 			case 1:
@@ -118,6 +126,10 @@ func TestStorm(t *testing.T) {
 			if n := h.registry.size() + h.registry.channels(); n != 0 {
 				return fmt.Errorf("registry has %d entries", n)
 			}
+		}
+		// Those of the HTTP server's idle listener come and go.
+		if n := runtime.NumGoroutine(); n > goroutines+2 {
+			return fmt.Errorf("%d goroutines, %d before", n, goroutines)
 		}
 		for _, channel := range redis.Channels(t) {
 			if channel != "all" && !strings.HasPrefix(channel, "node:") {

@@ -184,6 +184,17 @@ func (m *Manager) opened(c *Connection) {
 	m.live[c.id] = c
 }
 
+// notOpened undoes reserve: the token may be tried again.
+func (m *Manager) notOpened(id string, t *connectionToken) {
+	m.mu.Lock()
+	if t != nil {
+		delete(m.used, t.id)
+		delete(m.usedBefore, t.id)
+	}
+	m.mu.Unlock()
+	m.ended(id)
+}
+
 // ended gives the place back that reserve took.
 func (m *Manager) ended(id string) {
 	m.mu.Lock()

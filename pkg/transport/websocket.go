@@ -63,7 +63,7 @@ func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identit
 	conn, err := e.upgrader.Upgrade(w, r, nil)
 	if err != nil { // the client has been answered
 		e.m.Logger.Debug("websocket not opened", "error", err)
-		e.m.ended(id)
+		e.m.notOpened(id, t)
 		return
 	}
 	ws := &webSocket{conn: conn, sendTimeout: e.m.SendTimeout, closeTimeout: e.m.CloseTimeout}
