@@ -12,8 +12,8 @@
 //
 // Test names a package and a test function, or with "Where: interop" a file of
 // test/interop and the name of a test in it. The patch is applied to a copy of the tree
-// as git sees it. A patch that does not apply, does not compile, or goes unnoticed makes
-// the command fail.
+// as git sees it, in which the test passed before. A patch that does not apply, does not
+// compile, or goes unnoticed makes the command fail.
 package main
 
 import (
@@ -26,6 +26,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,30 +131,40 @@ func (m mutation) try(ctx context.Context, root, copied string) error {
 	if err := copyTree(ctx, root, copied); err != nil {
 		return fmt.Errorf("copy the tree: %w", err)
 	}
+	if out, _, err := m.runTest(ctx, root, copied); err != nil {
+		return fmt.Errorf("the test fails without the patch: %w: %s", err, out)
+	}
 	if _, err := output(ctx, copied, "git", "apply", "--whitespace=nowarn", m.file); err != nil {
 		return fmt.Errorf("patch does not apply: %w", err)
 	}
-	place, test, _ := strings.Cut(m.test, " ")
-	command := []string{"go", "test", "-count=1", "-timeout", limit.String(), "-run", "^" + test + "$", place}
-	failed := []string{"--- FAIL: " + test, "panic: test timed out"}
-	if m.where == "interop" {
-		if err := prepareInterop(ctx, root, copied); err != nil {
-			return err
-		}
-		command = []string{"node", "--test", "--test-reporter", "tap", "--test-timeout", strconv.FormatInt(limit.Milliseconds(), 10),
-			"--test-name-pattern", test, filepath.Join("test/interop", place)}
-		failed = []string{"not ok "}
-	} else if out, err := output(ctx, copied, "go", "vet", place); err != nil {
-		return fmt.Errorf("broken code does not compile: %w: %s", err, out)
-	}
-	out, err := output(ctx, copied, command[0], command[1:]...)
+	out, failed, err := m.runTest(ctx, root, copied)
 	switch {
 	case err == nil:
 		return errors.New("the test passes all the same")
-	case !slices.ContainsFunc(failed, func(mark string) bool { return strings.Contains(out, mark) }):
+	case !failed:
 		return fmt.Errorf("the test did not run: %w: %s", err, out)
 	}
 	return nil
+}
+
+// runTest runs the mutation's test in the copy. It reports what the command printed,
+// and whether that says that the test has failed.
+func (m mutation) runTest(ctx context.Context, root, copied string) (out string, failed bool, err error) {
+	place, test, _ := strings.Cut(m.test, " ")
+	command := []string{"go", "test", "-count=1", "-timeout", limit.String(), "-run", "^" + test + "$", place}
+	marks := regexp.MustCompile("--- FAIL: " + test + "|panic: test timed out")
+	if m.where == "interop" {
+		if err := prepareInterop(ctx, root, copied); err != nil {
+			return "", false, err
+		}
+		command = []string{"node", "--test", "--test-reporter", "tap", "--test-timeout", strconv.FormatInt(limit.Milliseconds(), 10),
+			"--test-name-pattern", test, filepath.Join("test/interop", place)}
+		marks = regexp.MustCompile("not ok .*" + test)
+	} else if out, err := output(ctx, copied, "go", "vet", place); err != nil {
+		return out, false, fmt.Errorf("compile: %w", err)
+	}
+	out, err = output(ctx, copied, command[0], command[1:]...)
+	return out, err != nil && marks.MatchString(out), err
 }
 
 // copyTree makes dir a copy of what git tracks or would track, as it is on disk, and
@@ -190,13 +201,17 @@ func copyTree(ctx context.Context, root, dir string) error {
 func prepareInterop(ctx context.Context, root, copied string) error {
 	binary := filepath.Join(copied, "bin", "testhub")
 	if out, err := output(ctx, copied, "go", "build", "-o", binary, "./test/testhub"); err != nil {
-		return fmt.Errorf("broken code does not compile: %w: %s", err, out)
+		return fmt.Errorf("code does not compile: %w: %s", err, out)
 	}
 	if err := os.Setenv("TESTHUB", binary); err != nil {
 		return err
 	}
 	const packages = "test/interop/node_modules"
-	return os.Symlink(filepath.Join(root, packages), filepath.Join(copied, packages))
+	err := os.Symlink(filepath.Join(root, packages), filepath.Join(copied, packages))
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // output runs a command and returns all that it prints, without the last line's end.
