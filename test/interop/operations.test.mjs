@@ -13,7 +13,7 @@ const cluster = await startCluster({ program: opshub, delaySubscriptions: true }
 const [one, two] = cluster.nodes;
 
 /** A cluster that does not wait long. */
-const impatient = await startCluster({ program: opshub, env: { OPERATION_TIMEOUT: "1s" } });
+const impatient = await startCluster({ program: opshub, env: { OPERATION_TIMEOUT: "2s" } });
 
 const connect = (t, node, options) => connectTo(t, node, { path: opshub.path, ...options });
 const connectOperator = (t, node, protocol) => connect(t, node, { protocol, token: token({ sub: "operator", role: "operator" }) });
