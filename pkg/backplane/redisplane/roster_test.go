@@ -155,7 +155,7 @@ func TestForgedAnnouncements(t *testing.T) {
 	forged := map[string]string{
 		"other-key":  signed(t, []byte("other"), of("other-key")),
 		"no-key":     signed(t, nil, of("no-key")),
-		"another-id": signed(t, clusterKey, of("genuine-2")),
+		"another-id": signed(t, clusterKey, of("somebody")),
 		"tampered":   strings.Replace(signed(t, clusterKey, of("tampered")), "true", "null", 1),
 		"no-mac":     strings.SplitN(signed(t, clusterKey, of("no-mac")), " ", 2)[1],
 		"empty":      "",
