@@ -11,8 +11,8 @@ BENCHTIME ?= 1s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## run a node with a page to try it out with, on localhost (no Redis needed)
-	go run ./cmd/node --listen localhost:8080 --demo --drain-delay 0s --drain-duration 0s
+run: build ## run a node with a page to try it out with, on localhost (no Redis needed)
+	bin/node --listen localhost:8080 --demo --drain-delay 0s --drain-duration 0s
 
 build: ## build the node into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/node ./cmd/node

@@ -97,7 +97,7 @@ type node struct {
 func (n *node) listen() error {
 	public, err := net.Listen("tcp", n.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen for clients: %w", err)
 	}
 	var admin net.Listener
 	if n.AdminListen != "" {

@@ -23,7 +23,7 @@ class Server {
 
   async start() {
     const address = this.url ? new URL(this.url).host : "127.0.0.1:0";
-    this.#child = new Child("node", binary, ["--demo", "--listen", address, "--admin-listen", ""]);
+    this.#child = new Child("node", binary, ["--demo", "--drain-delay", "0s", "--drain-duration", "0s", "--listen", address, "--admin-listen", ""]);
     [, this.url] = await this.#child.says(/^listening on (http:\/\/\S+)$/m);
   }
 
