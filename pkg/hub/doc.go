@@ -9,8 +9,15 @@
 //
 // that is: a context, the caller, any number of parameters that have an encoding, and
 // an error as the result, a value, both or nothing. The context ends when the
-// connection does. Methods of one connection run one at a time, in the order in which
-// the client invoked them; those of different connections run concurrently.
+// connection does, or when the client cancels the invocation. Methods of one connection
+// run one at a time, in the order in which the client invoked them
+// ([WithMaximumParallelInvocationsPerClient]); those of different connections run
+// concurrently.
+//
+// A method that returns an iter.Seq, an iter.Seq2 with errors, or a channel to receive
+// from streams to the client. A parameter that is an iter.Seq2 with errors is a stream
+// from the client. Methods that stream, either way, run beside the others. [Invoke] asks
+// a client and waits for its answer.
 //
 // A value that has the methods of [ConnectedHandler] or [DisconnectedHandler] is told
 // of connections that come and go.
@@ -28,6 +35,14 @@
 // Membership ends with the connection; a client that reconnects has to join again.
 // Both kinds of names are case-sensitive. A node knows only its own members, so
 // nothing in this package counts or lists the members of a group.
+//
+// Membership of any connection, or of all that a user has, can be changed from any node
+// ([Groups]), and connections can be closed from there ([Hub.CloseUser]). Such a call
+// returns when the change is in force in the whole cluster, and otherwise says on which
+// node it may not be ([UnansweredError]).
+//
+// Groups by themselves keep nobody out: see [WithJoinAuthorizer], [WithAuthorization]
+// and [Requires] for what does.
 //
 // # What is promised
 //
