@@ -3,10 +3,13 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/heliograph/heliograph/internal/await"
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -287,7 +290,11 @@ func TestForgedOperation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if c.gets("room") {
-		t.Error("ben is a member")
-	}
+	await.Until(t, "both are refused", func() error {
+		if n := testutil.ToFloat64(c.hubs[1].metrics.malformed); n != 2 {
+			return fmt.Errorf("%v are", n)
+		}
+		return nil
+	})
+	c.ben.invoke("ID") // is still there
 }
