@@ -1,5 +1,6 @@
 # Tool versions are pinned here, and nowhere else.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 FUZZTIME ?= 60s
@@ -33,6 +34,8 @@ lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./... ./test/...
 	go run $(STATICCHECK) ./... ./test/...
+	go run $(GOLANGCI) run ./...
+	cd test && go run $(GOLANGCI) run ./...
 	scripts/vulncheck $(GOVULNCHECK)
 
 bench: ## benchmarks with allocations, and a short load test

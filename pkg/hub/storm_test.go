@@ -111,7 +111,7 @@ func TestStorm(t *testing.T) {
 			return fmt.Errorf("channels are\n%q\nwant\n%q", got, channels)
 		}
 		for channel, nodes := range want {
-			if n := redis.Subscribers(t, channel); int(n) != len(nodes) {
+			if n := redis.Subscribers(t, channel); n != len(nodes) {
 				return fmt.Errorf("%q has %d subscribers, want %d", channel, n, len(nodes))
 			}
 		}
