@@ -30,6 +30,10 @@ func TestProgramsInDocuments(t *testing.T) {
 		}
 		for _, block := range blocks.FindAllSubmatch(text, -1) {
 			programs++
+			// The default one shows the command line and more to whoever asks for it.
+			if strings.Contains(string(block[1]), "http.Handle(") || strings.Contains(string(block[1]), ", nil))") {
+				t.Errorf("a program in %s serves the default mux", file)
+			}
 			program := filepath.Join(t.TempDir(), "main.go")
 			if err := os.WriteFile(program, block[1], 0o600); err != nil {
 				t.Fatal(err)

@@ -19,7 +19,7 @@ type config struct {
 	Config kong.ConfigFlag `placeholder:"FILE" env:"HELIOGRAPH_CONFIG" help:"YAML file with any of these settings, by their names without dashes in front."`
 
 	Listen      string `default:":8080" env:"HELIOGRAPH_LISTEN" help:"Address for clients."`
-	AdminListen string `default:"127.0.0.1:8081" env:"HELIOGRAPH_ADMIN_LISTEN" help:"Address for health and metrics. Empty: none."`
+	AdminListen string `default:"127.0.0.1:8081" env:"HELIOGRAPH_ADMIN_LISTEN" help:"Address for health, metrics and profiles, not for the public. Empty: none."`
 
 	Redis string `placeholder:"URL" env:"HELIOGRAPH_REDIS" help:"Redis that connects the nodes, as redis:// or rediss://. Without it the node is alone."`
 

@@ -23,7 +23,8 @@ type Config struct {
 	Listen string
 	// AdminListen is the address of health and metrics. Empty: none.
 	AdminListen string
-	// Handler serves the public listener: the hubs at their paths. Required.
+	// Handler serves the public listener: the hubs at their paths. Required. It is not
+	// [http.DefaultServeMux], on which packages put profiles and the command line.
 	Handler http.Handler
 	// Hubs are shut down when the node leaves.
 	Hubs []*hub.Hub
@@ -70,6 +71,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 10 * time.Second
+	}
+	if c.Handler == http.DefaultServeMux {
+		return errors.New("the default mux is not for the public: packages put profiles on it")
 	}
 	n := &node{Config: c, failed: make(chan error, 2)}
 	if err := n.listen(); err != nil {

@@ -225,3 +225,9 @@ func TestListenFails(t *testing.T) {
 		}
 	}
 }
+
+func TestDefaultMuxIsRefused(t *testing.T) {
+	if err := Run(t.Context(), Config{Listen: "127.0.0.1:0", Handler: http.DefaultServeMux}); err == nil {
+		t.Error("it is served, with the profiles on it")
+	}
+}

@@ -39,7 +39,8 @@ func TestPage(t *testing.T) {
 func dependOnSources(t *testing.T) {
 	t.Helper()
 	for _, pattern := range []string{
-		"*.mjs", "lib/*.mjs", "package*.json", "../../cmd/node/*.go", "../../internal/demo/*.go", "../../internal/demo/page/*",
+		"*.mjs", "lib/*.mjs", "package*.json", "../../cmd/node/*.go", "../../internal/demo/*.go", "../../internal/demo/page/*", "../../internal/demo/page/*/*",
+		"../../internal/demo/README.md", "../../go.mod", "../../pkg/backplane/redisplane/*.go",
 		"../../pkg/*/*.go", "../interop/lib/*.mjs",
 	} {
 		files, err := filepath.Glob(pattern)
