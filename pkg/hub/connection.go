@@ -198,7 +198,11 @@ func (c *connection) tooSlow() {
 // send encodes a message for this connection alone and enqueues it. The error is that
 // of a value that cannot be encoded; what cannot be delivered is dropped.
 func (c *connection) send(m protocol.Message) error {
-	frame, err := c.protocol().Append(nil, m)
+	var frame []byte
+	err := c.guard(func() (err error) { // types may encode themselves
+		frame, err = c.protocol().Append(nil, m)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -113,8 +113,9 @@ func (g Groups) authorize(ctx context.Context, group string, options []Membershi
 // why to the client. A time that is not zero is when the membership ends at the latest.
 // It is called concurrently.
 //
-// A removal while it thinks cancels the join, if the connection is of this node. If it
-// is of another, the removal may come before the join that is then asked for.
+// A removal while it thinks cancels the join of a connection of this node by Add. Where a
+// connection of another node or a user is to be added, the removal may come before the
+// join that is then asked for.
 type JoinAuthorizer func(ctx context.Context, caller *Caller, group string) (expires time.Time, err error)
 
 // WithJoinAuthorizer asks a about each Add that is made on behalf of a client, that is

@@ -112,7 +112,11 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 		c.hub.metrics.unknownMethod.Inc()
 		return nil, failedToInvoke(m.Target) + unknownMethodDetails
 	}
-	arguments, err := method.bind(c.protocol(), m.RawArguments)
+	var arguments []reflect.Value
+	err := c.guard(func() (err error) { // types may decode themselves
+		arguments, err = method.bind(c.protocol(), m.RawArguments)
+		return err
+	})
 	if err != nil {
 		c.hub.metrics.badArguments.Inc()
 		return nil, c.hub.withDetails(failedToInvoke(method.name), err)
@@ -142,7 +146,7 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 
 func (c *connection) authorized(m *method) error {
 	for _, required := range m.requires {
-		if err := required(c.ctx, c.caller.Identity()); err != nil {
+		if err := c.guard(func() error { return required(c.ctx, c.caller.Identity()) }); err != nil {
 			return err
 		}
 	}
@@ -156,7 +160,7 @@ func (c *connection) run() {
 	for i := c.invocations.pop(); i != nil; i = c.invocations.pop() {
 		c.waiting.release(i.size)
 		c.invoke(i)
-		if i.gaveBack.Load() {
+		if i.gaveBack.Swap(true) { // whoever asks a client on its behalf from now on has no permit to give
 			return
 		}
 	}

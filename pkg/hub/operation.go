@@ -42,11 +42,11 @@ type operations struct {
 	closed  bool
 }
 
-// perform runs f in a goroutine, unless too many run or the hub is shut down.
-func (o *operations) perform(f func()) (performed bool) {
+// perform runs f in a goroutine, unless limit of them run or the hub is shut down.
+func (o *operations) perform(limit int, f func()) (performed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.running == maxOperating {
+	if o.closed || o.running >= limit {
 		return false
 	}
 	o.running++
@@ -194,7 +194,8 @@ func outcomeOf(replies []backplane.Reply) (found bool, err error) {
 // atConnection has the node that holds a connection perform an operation on it.
 func (h *Hub) atConnection(ctx context.Context, o backplane.Operation) error {
 	if c := h.registry.connection(o.Target); c != nil {
-		_, err := outcomeOf([]backplane.Reply{h.apply(ctx, o, []*connection{c})})
+		targets := []*connection{c}
+		_, err := outcomeOf([]backplane.Reply{h.apply(ctx, o, targets, beginJoins(o, targets))})
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.operationTimeout)
@@ -246,14 +247,30 @@ func (h *Hub) publishOperation(ctx context.Context, p *pendingOperation, ch back
 // receiveOperation performs what another node, or this one, has asked for. The receive
 // loop calls it, so the work is done elsewhere.
 func (h *Hub) receiveOperation(o backplane.Operation) {
-	performed := h.operations.perform(func() {
+	targets := h.targets(o)
+	joinings := beginJoins(o, targets) // now, so that a removal that comes next cancels them
+	performed := h.operations.perform(maxOperating, func() {
 		ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
 		defer cancel()
-		h.reply(ctx, o, h.apply(ctx, o, h.targets(o)))
+		h.reply(ctx, o, h.apply(ctx, o, targets, joinings))
 	})
 	if !performed {
+		for i, j := range joinings {
+			targets[i].endJoin(j)
+		}
 		h.logger.Warn("operation of another node not performed: too many at a time, or leaving", "hub", h.name)
 	}
+}
+
+// beginJoins begins the joins that an operation asks for, one for each target.
+func beginJoins(o backplane.Operation, targets []*connection) (joinings []*joining) {
+	if o.Kind != backplane.OpAddToGroup {
+		return nil
+	}
+	for _, c := range targets {
+		joinings = append(joinings, c.beginJoin(o.Group))
+	}
+	return joinings
 }
 
 // reply answers an operation. Without the backplane the asker gets no answer, which it
@@ -282,17 +299,18 @@ func (h *Hub) targets(o backplane.Operation) (targets []*connection) {
 	return targets
 }
 
-// apply performs an operation on connections of this node, and says what came of it.
-func (h *Hub) apply(ctx context.Context, o backplane.Operation, targets []*connection) backplane.Reply {
+// apply performs an operation on connections of this node, for which beginJoins has been
+// called, and says what came of it.
+func (h *Hub) apply(ctx context.Context, o backplane.Operation, targets []*connection, joinings []*joining) backplane.Reply {
 	if len(targets) == 0 {
 		return backplane.Reply{Outcome: backplane.OutcomeNothing}
 	}
 	var failed []error
-	for _, c := range targets {
+	for i, c := range targets {
 		switch o.Kind {
 		case backplane.OpExists:
 		case backplane.OpAddToGroup:
-			err := c.joinGroup(ctx, c.beginJoin(o.Group), expiryOf(o))
+			err := c.joinGroup(ctx, joinings[i], expiryOf(o))
 			if err != nil && !errors.Is(err, ErrNoConnection) {
 				failed = append(failed, err)
 			}

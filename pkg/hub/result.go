@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -157,7 +158,7 @@ func (h *Hub) askFor(o backplane.Operation, c *connection) backplane.Reply {
 		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: "the client's hub protocol is not spoken by the node that asks"}
 	}
 	h.results.expectAs("r"+hex.EncodeToString(o.ID[:]), c, func(a answer) {
-		h.operations.perform(func() {
+		h.operations.perform(math.MaxInt, func() { // one for each answer that was awaited
 			ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
 			defer cancel()
 			h.reply(ctx, o, a.reply())

@@ -16,7 +16,7 @@ var errStreamStopped = errors.New("stream stopped")
 // takes the next item when there is room for this one on its way to the client.
 func (c *connection) stream(i *invocation, result any) {
 	v := reflect.ValueOf(result)
-	if !v.IsValid() || v.IsNil() {
+	if k := v.Kind(); k != reflect.Func && k != reflect.Chan || v.IsNil() { // a filter may return anything
 		c.hub.metrics.failed.Inc()
 		c.complete(i.id, nil, fmt.Sprintf("The value returned by the streaming method '%s' is not a ChannelReader<> or IAsyncEnumerable<>.", i.method.name))
 		return

@@ -56,7 +56,7 @@ func (c *connection) receiveItem(m *protocol.StreamItem, size int) {
 		return
 	}
 	v := reflect.New(u.item)
-	if err := c.protocol().BindValue(m.RawItem, v.Interface()); err != nil {
+	if err := c.guard(func() error { return c.protocol().BindValue(m.RawItem, v.Interface()) }); err != nil {
 		c.forgetUpload(u)
 		u.end(&Error{Message: c.hub.withDetails("Failed to bind Stream message.", err), Err: err})
 		return
