@@ -59,4 +59,15 @@
 //	the backplane's    taken by Subscribe and Unsubscribe, and around Deliver
 //	shard.mu           the registry's tables; held for reading during a fan-out
 //	outbound.mu        one connection's queue
+//
+//	calls.mu           what one client may refer to by an id
+//	upload.mu          one stream from a client
+//	budget.mu          what waits of one connection's input
+//
+//	results.mu         the answers that clients of this node owe
+//	operations.mu      what is asked of other nodes, and performed for them
+//
+// The three lists are apart: no lock of one is taken under a lock of another. A
+// connection's invocations.mu and the lock of the handshakes are taken under none and
+// hold none.
 package hub

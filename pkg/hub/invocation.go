@@ -74,8 +74,8 @@ func (c *connection) dropInvocation(i *invocation) {
 
 // How long the end of a connection waits for what the client invoked before.
 const (
-	settleWaiting = 5 * time.Second // for all that waits for its turn, in all
-	settleRunning = time.Second     // for what runs, once nothing waits
+	settleWaiting = 5 * time.Second // in all
+	settleRunning = time.Second     // for what runs, once nothing waits for its turn
 )
 
 // settle waits until all that the client invoked is done, streams aside: what it sent
