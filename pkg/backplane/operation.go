@@ -18,11 +18,14 @@ type OperationKind uint8
 // The operations there are. Which of an operation's fields count depends on it.
 const (
 	OpExists        OperationKind = 1 // is the target here?
-	OpAddToGroup    OperationKind = 2 // Group, Expires
+	OpAddToGroup    OperationKind = 2 // Group, Expires; Earlier if it was begun
 	OpRemove        OperationKind = 3 // from Group
 	OpRemoveFromAll OperationKind = 4 // from all groups
 	OpClose         OperationKind = 5 // Reason, AllowReconnect
-	OpAsk           OperationKind = 6 // Encodings
+	OpAsk           OperationKind = 6 // Encodings, Lease
+	OpBeginJoin     OperationKind = 7 // Group, Lease: an OpAddToGroup may follow, unless there is a removal first
+	OpKeep          OperationKind = 8 // Earlier, Lease: the asker still waits
+	OpForget        OperationKind = 9 // Earlier: the asker waits no longer; there is no reply
 )
 
 // TargetKind says what an operation is done to.
@@ -40,7 +43,8 @@ const (
 //
 //	bytes     field
 //	1         kind: 2
-//	32        MAC: HMAC-SHA256, by a cluster key, of the channel and of all that follows
+//	32        MAC: HMAC-SHA256, by a cluster key, of the channel, its prefix included, and
+//	            of all that follows
 //	16        id
 //	uvarint   length of the asking node's id, and
 //	…           the id
@@ -55,7 +59,14 @@ const (
 //	…           the reason
 //	1         1 if the client may reconnect, else 0
 //	uvarint   number of encodings, which are as in a message
+//	uvarint   lease, in milliseconds; 0: none
+//	16        id of an earlier operation; zeros: none
 //	…         what a later node may add, ignored
+//
+// An OpAsk and an OpBeginJoin stay with the node that performs them after its reply. It
+// holds them until they are answered, or followed by an OpAddToGroup; until an OpForget;
+// until the asking node has gone; or until their lease has run out, which an OpKeep sets
+// anew.
 type Operation struct {
 	ID             OperationID
 	Asker          string // node id, whose channel the replies go to
@@ -67,6 +78,8 @@ type Operation struct {
 	Reason         string
 	AllowReconnect bool
 	Encodings      []Encoding
+	Lease          uint64      // milliseconds; 0: none
+	Earlier        OperationID // the operation that this one goes on with
 }
 
 // Outcome is what became of an operation on one node.
@@ -117,7 +130,8 @@ func IsOperation(body []byte) bool { return len(body) > 0 && body[0] == kindOper
 func IsReply(body []byte) bool { return len(body) > 0 && body[0] == kindReply }
 
 // AppendOperation appends the bytes of o, to be published on ch, to dst. The first key,
-// which there must be, signs.
+// which there must be, signs. Here ch is the channel's whole name, with the hub's prefix:
+// what was signed for one hub means nothing to another.
 func AppendOperation(dst []byte, keys [][]byte, ch Channel, o Operation) []byte {
 	start := len(dst)
 	dst = append(dst, kindOperation)
@@ -135,13 +149,15 @@ func AppendOperation(dst []byte, keys [][]byte, ch Channel, o Operation) []byte 
 		dst = appendField(dst, e.Protocol)
 		dst = appendField(dst, e.Frame)
 	}
+	dst = binary.AppendUvarint(dst, o.Lease)
+	dst = append(dst, o.Earlier[:]...)
 	sign(dst[start:], keys[0], ch)
 	return dst
 }
 
-// ParseOperation parses the body of an envelope that came on ch. Errors wrap
-// [ErrForged] if none of the keys has signed it, and else [ErrMalformed]. The frames
-// refer to body.
+// ParseOperation parses the body of an envelope that came on ch, again with the hub's
+// prefix. Errors wrap [ErrForged] if none of the keys has signed it, and else
+// [ErrMalformed]. The frames refer to body.
 func ParseOperation(body []byte, keys [][]byte, ch Channel) (Operation, error) {
 	c, err := verified(body, kindOperation, keys, ch)
 	if err != nil {
@@ -164,14 +180,16 @@ func ParseOperation(body []byte, keys [][]byte, ch Channel) (Operation, error) {
 			}
 		}
 	}
+	o.Lease = c.uvarint()
+	copy(o.Earlier[:], c.take(uint64(len(o.Earlier))))
 	if c.failed {
 		return Operation{}, fmt.Errorf("parse operation: %w: cut off, or an encoding without a protocol", ErrMalformed)
 	}
 	return o, nil
 }
 
-// AppendReply appends the bytes of r, to be published on ch, to dst. The first key,
-// which there must be, signs.
+// AppendReply appends the bytes of r, to be published on ch, to dst, as
+// [AppendOperation] does.
 func AppendReply(dst []byte, keys [][]byte, ch Channel, r Reply) []byte {
 	start := len(dst)
 	dst = append(dst, kindReply)
@@ -220,7 +238,8 @@ func verified(body []byte, kind byte, keys [][]byte, ch Channel) (cursor, error)
 
 func sign(body, key []byte, ch Channel) { copy(body[1:], mac(body, key, ch)) }
 
-// mac covers the kind, by its label, the channel and what follows the MAC.
+// mac covers the kind, by its label, the channel and what follows the MAC. No prefix and
+// channel make the same name as others do ([CheckPrefix]).
 func mac(body, key []byte, ch Channel) []byte {
 	m := hmac.New(sha256.New, key)
 	fmt.Fprintf(m, "backplane\x00%d\x00%d\x00%s", body[0], len(ch), ch)

@@ -16,7 +16,10 @@ var (
 	testID   = OperationID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 )
 
-const testIDBytes = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f"
+const (
+	testIDBytes    = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f"
+	noEarlierBytes = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+)
 
 // The MACs are of another implementation of HMAC.
 var operations = []struct {
@@ -26,22 +29,23 @@ var operations = []struct {
 	mac, rest string
 }{{
 	name:    "ask",
-	channel: Connection("c1"),
+	channel: "chat/" + Connection("c1"),
 	operation: Operation{
 		ID: testID, Asker: "n1", Kind: OpAsk, TargetKind: TargetConnection, Target: "c1",
-		Encodings: []Encoding{{"json", []byte("{}\x1e")}, {"messagepack", []byte("\x01\x80")}},
+		Encodings: []Encoding{{"json", []byte("{}\x1e")}, {"messagepack", []byte("\x01\x80")}}, Lease: 90_000,
 	},
-	mac:  "08655f86391f7244bd4fbab23e88cde7134f51a92d2a4c52e8b735544dca7d31",
-	rest: testIDBytes + "\x02n1\x06\x01\x02c1\x00\x00\x00\x00\x02\x04json\x03{}\x1e\x0bmessagepack\x02\x01\x80",
+	mac:  "6b08bd18f3fa1c938e7e0ff84e36079375ded02550ae7f6fd5ee886636dd4792",
+	rest: testIDBytes + "\x02n1\x06\x01\x02c1\x00\x00\x00\x00\x02\x04json\x03{}\x1e\x0bmessagepack\x02\x01\x80\x90\xbf\x05" + noEarlierBytes,
 }, {
 	name:    "add to group",
 	channel: All,
 	operation: Operation{
 		ID: testID, Asker: "n1", Kind: OpAddToGroup, TargetKind: TargetUser, Target: "ada",
 		Group: "room", Expires: 1767225600000, Reason: "why", AllowReconnect: true,
+		Earlier: OperationID{15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1},
 	},
-	mac:  "f4f5ac32f85a701c0fdf59142d7e2dbace067e69fae69b59e73a8c41bcdae75c",
-	rest: testIDBytes + "\x02n1\x02\x02\x03ada\x04room\x80\xd0\xea\xb6\xb73\x03why\x01\x00",
+	mac:  "a493940f2fbaf46885995e6b8e7fc6b6efe208d3c5c44955b6dbfd3f7abf2878",
+	rest: testIDBytes + "\x02n1\x02\x02\x03ada\x04room\x80\xd0\xea\xb6\xb73\x03why\x01\x00\x00\x0f\x0e\x0d\x0c\x0b\x0a\x09\x08\x07\x06\x05\x04\x03\x02\x01\x00",
 }}
 
 var replies = []struct {
@@ -165,7 +169,10 @@ func TestChangedBodyIsRefused(t *testing.T) {
 // A body says what it says on its own channel.
 func TestBodyOfAnotherChannelIsRefused(t *testing.T) {
 	for _, test := range signedBodies() {
-		for _, ch := range []Channel{"", All + "x", test.channel + "x", test.channel[:len(test.channel)-1], Connection("c2"), Node("n2")} {
+		for _, ch := range []Channel{
+			"", All + "x", test.channel + "x", test.channel[:len(test.channel)-1], Connection("c2"), Node("n2"),
+			"other/" + test.channel, Connection("c1"), // of another hub
+		} {
 			expectRefused(t, test, test.body, testKeys, ch, ErrForged)
 		}
 	}

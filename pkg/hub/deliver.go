@@ -22,12 +22,12 @@ func (h receiver) Deliver(ch backplane.Channel, body []byte) {
 	switch {
 	case backplane.IsOperation(body):
 		var o backplane.Operation
-		if o, err = backplane.ParseOperation(body, h.connections.Keys, ch); err == nil {
+		if o, err = backplane.ParseOperation(body, h.connections.Keys, h.address(ch)); err == nil {
 			h.receiveOperation(o)
 		}
 	case backplane.IsReply(body):
 		var r backplane.Reply
-		if r, err = backplane.ParseReply(body, h.connections.Keys, ch); err == nil {
+		if r, err = backplane.ParseReply(body, h.connections.Keys, h.address(ch)); err == nil {
 			h.operations.receive(r)
 		}
 	default:

@@ -110,8 +110,8 @@ func (o *operations) receive(r backplane.Reply) {
 	p.signal()
 }
 
-// nodeDied waits for the node no longer.
-func (o *operations) nodeDied(node string) {
+// nodeGone waits for the node no longer: it has died or left, and holds nothing any more.
+func (o *operations) nodeGone(node string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, p := range o.pending {
@@ -223,7 +223,7 @@ func (h *Hub) atConnection(ctx context.Context, o backplane.Operation) error {
 func (h *Hub) publishToHolder(ctx context.Context, p *pendingOperation, o backplane.Operation) error {
 	ch := backplane.Connection(o.Target)
 	o.ID, o.Asker = p.id, h.plane.NodeID()
-	n, err := h.attachment.PublishCounted(ctx, backplane.AppendOperation(nil, h.connections.Keys, ch, o), ch)
+	n, err := h.attachment.PublishCounted(ctx, backplane.AppendOperation(nil, h.connections.Keys, h.address(ch), o), ch)
 	if err != nil || n > 0 {
 		return err
 	}
@@ -241,7 +241,7 @@ func (h *Hub) publishToHolder(ctx context.Context, p *pendingOperation, o backpl
 
 func (h *Hub) publishOperation(ctx context.Context, p *pendingOperation, ch backplane.Channel, o backplane.Operation) error {
 	o.ID, o.Asker = p.id, h.plane.NodeID()
-	return h.attachment.Publish(ctx, backplane.AppendOperation(nil, h.connections.Keys, ch, o), ch)
+	return h.attachment.Publish(ctx, backplane.AppendOperation(nil, h.connections.Keys, h.address(ch), o), ch)
 }
 
 // receiveOperation performs what another node, or this one, has asked for. The receive
@@ -278,7 +278,7 @@ func beginJoins(o backplane.Operation, targets []*connection) (joinings []*joini
 func (h *Hub) reply(ctx context.Context, o backplane.Operation, r backplane.Reply) {
 	r.ID, r.Node = o.ID, h.plane.NodeID()
 	ch := backplane.Node(o.Asker)
-	if err := h.attachment.Publish(ctx, backplane.AppendReply(nil, h.connections.Keys, ch, r), ch); err != nil {
+	if err := h.attachment.Publish(ctx, backplane.AppendReply(nil, h.connections.Keys, h.address(ch), r), ch); err != nil {
 		h.logger.Debug("operation not answered", "hub", h.name, "error", err)
 	}
 }
@@ -339,9 +339,19 @@ func expiryOf(o backplane.Operation) time.Time {
 	return time.UnixMilli(int64(o.Expires))
 }
 
+// address is the whole name of a channel, which operations and replies are signed with.
+func (h *Hub) address(ch backplane.Channel) backplane.Channel {
+	return backplane.Channel(h.prefix) + ch
+}
+
+var _ backplane.NodeWatcher = receiver{}
+
+// NodeLeft implements [backplane.NodeWatcher].
+func (h receiver) NodeLeft(node string) { h.operations.nodeGone(node) }
+
 // NodeDied implements [backplane.NodeWatcher].
 func (h receiver) NodeDied(node string) {
-	h.operations.nodeDied(node)
+	h.operations.nodeGone(node)
 	if h.nodeDied != nil {
 		h.nodeDied(node)
 	}

@@ -280,18 +280,21 @@ func TestRemovalCancelsJoinsUnderWay(t *testing.T) {
 
 // Nobody without the cluster key can have an operation performed.
 func TestForgedOperation(t *testing.T) {
-	c := newCluster(t)
+	c := newCluster(t, WithChannelPrefix("chat/"))
 	o := backplane.Operation{Asker: "x", Kind: backplane.OpClose, TargetKind: backplane.TargetUser, Target: "ben"}
+	keys := c.hubs[0].connections.Keys
 	for _, body := range [][]byte{
-		backplane.AppendOperation(nil, [][]byte{[]byte("another key of thirty-two bytes!")}, backplane.All, o),
-		backplane.AppendOperation(nil, c.hubs[0].connections.Keys, backplane.User("ben"), o), // signed for another channel
+		backplane.AppendOperation(nil, [][]byte{[]byte("another key of thirty-two bytes!")}, "chat/"+backplane.All, o),
+		backplane.AppendOperation(nil, keys, "chat/"+backplane.User("ben"), o), // signed for another channel
+		backplane.AppendOperation(nil, keys, "other/"+backplane.All, o),        // signed for another hub
+		backplane.AppendOperation(nil, keys, backplane.All, o),
 	} {
 		if err := c.hubs[0].attachment.Publish(t.Context(), body, backplane.All); err != nil {
 			t.Fatal(err)
 		}
 	}
-	await.Until(t, "both are refused", func() error {
-		if n := testutil.ToFloat64(c.hubs[1].metrics.malformed); n != 2 {
+	await.Until(t, "all are refused", func() error {
+		if n := testutil.ToFloat64(c.hubs[1].metrics.malformed); n != 4 {
 			return fmt.Errorf("%v are", n)
 		}
 		return nil
