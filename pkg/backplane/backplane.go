@@ -126,13 +126,20 @@ type NodeState struct {
 	Hearing bool
 }
 
-// A NodeWatcher is a [Receiver] that wants to know of nodes that die.
+// A NodeWatcher is a [Receiver] that wants to know of nodes that go. Calls of its methods
+// come one at a time, while Deliver calls go on, and must not block: the roster waits for
+// them.
 type NodeWatcher interface {
+	// NodeLeft tells that another node serves the prefix no longer, because its attachment
+	// or its backplane has been closed: some seconds after that, and only of a node that
+	// had been there for as long or that Nodes has returned. It may serve the prefix again
+	// later, and what it published before may still arrive.
+	NodeLeft(id string)
+
 	// NodeDied tells that a node which served the prefix has gone from the roster
 	// without having been closed, as far as this node can know: it may have been cut
 	// off, and come back to the roster, or have been closed while this node was cut off
-	// itself. Calls come one at a time, while Deliver calls go on, and must not block: the
-	// roster waits for them. In process, nodes do not die.
+	// itself. In process, nodes do not die.
 	NodeDied(id string)
 }
 

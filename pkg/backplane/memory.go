@@ -50,11 +50,24 @@ type Memory struct {
 	closed      bool
 }
 
-// A delivery is a body on its way to one attachment.
+// A delivery is a body on its way to one attachment, or the news that a node has left.
 type delivery struct {
 	to      *attachment
 	channel Channel
 	body    []byte // shared with other deliveries
+	left    string // the node; empty: none
+}
+
+func (d *delivery) deliver() {
+	switch {
+	case d.to.hasEnded():
+	case d.left == "":
+		d.to.receiver.Deliver(d.channel, d.body)
+	default:
+		if w, ok := d.to.receiver.(NodeWatcher); ok {
+			w.NodeLeft(d.left)
+		}
+	}
 }
 
 // NewMemory returns a node on a bus of its own.
@@ -135,9 +148,7 @@ func (m *Memory) receive() {
 			return
 		}
 		for _, d := range batch {
-			if !d.to.hasEnded() {
-				d.to.receiver.Deliver(d.channel, d.body)
-			}
+			d.deliver()
 		}
 		clear(batch) // so that it keeps no bodies alive
 	}
@@ -232,7 +243,7 @@ func (a *attachment) publish(body []byte, channels []Channel) (deliveries int, r
 	for _, ch := range channels {
 		for _, to := range all {
 			if to.holders[ch] > 0 {
-				to.node.enqueue(delivery{to, ch, body})
+				to.node.enqueue(delivery{to: to, channel: ch, body: body})
 				deliveries++
 			}
 		}
@@ -298,6 +309,11 @@ func (a *attachment) end() {
 	rest := slices.DeleteFunc(bus.attached[a.prefix], func(other *attachment) bool { return other == a })
 	if bus.attached[a.prefix] = rest; len(rest) == 0 {
 		delete(bus.attached, a.prefix)
+	}
+	for _, other := range rest {
+		if !other.node.closed {
+			other.node.enqueue(delivery{to: other, left: a.node.id})
+		}
 	}
 }
 

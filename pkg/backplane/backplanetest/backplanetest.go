@@ -59,6 +59,7 @@ func Run(t *testing.T, cluster func(t *testing.T) Cluster) {
 		{"Nodes", testNodes},
 		{"NodesHear", testNodesHear},
 		{"NodesFails", testNodesFails},
+		{"NodeLeft", testNodeLeft},
 
 		{"Detach", testDetach},
 		{"DetachDuringDeliver", testDetachDuringDeliver},

@@ -44,6 +44,7 @@ type recorder struct {
 	count    int                            // in received
 	bodies   [][]byte                       // as delivered
 	copies   []string                       // of bodies
+	left     []string                       // nodes
 	changed  chan struct{}                  // closed and replaced by each Deliver
 }
 
@@ -78,6 +79,34 @@ func (r *recorder) Deliver(ch backplane.Channel, body []byte) {
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// NodeLeft implements [backplane.NodeWatcher].
+func (r *recorder) NodeLeft(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left = append(r.left, id)
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// NodeDied implements [backplane.NodeWatcher].
+func (r *recorder) NodeDied(id string) { r.t.Errorf("node %s died, which was closed", id) }
+
+// awaitLeft waits until the nodes have left, each as often as it is given, and fails the
+// test if others have.
+func (r *recorder) awaitLeft(t *testing.T, want ...backplane.Backplane) {
+	t.Helper()
+	var ids []string
+	for _, p := range want {
+		ids = append(ids, p.NodeID())
+	}
+	r.until(t, fmt.Sprintf("%q have left", ids), func() bool { return len(r.left) >= len(ids) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.left, ids) {
+		t.Errorf("%q have left, want %q", r.left, ids)
+	}
 }
 
 func (r *recorder) checkBodies() {

@@ -118,6 +118,34 @@ func testNodes(t *testing.T, cluster Cluster) {
 	expectNodes(t, attach(t, last, "b/"), last)
 }
 
+// Who has left is told to the others that serve the prefix, whether the node was closed
+// or the attachment alone.
+func testNodeLeft(t *testing.T, cluster Cluster) {
+	one, two, three := startPlane(t, cluster), startPlane(t, cluster), startPlane(t, cluster)
+	a1, b1 := attach(t, one, "a/"), attach(t, one, "b/")
+	a2, b2 := attach(t, two, "a/"), attach(t, two, "b/")
+	a3 := attach(t, three, "a/")
+	for _, n := range []*node{a1, a2, a3} {
+		expectNodes(t, n, one, two, three) // who has been returned is told of
+	}
+	for _, n := range []*node{b1, b2} {
+		expectNodes(t, n, one, two)
+	}
+
+	a2.Detach()
+	a1.awaitLeft(t, two)
+	a3.awaitLeft(t, two)
+	if err := three.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a1.awaitLeft(t, two, three)
+	b2.Detach()
+	b1.awaitLeft(t, two)
+	b2.awaitLeft(t)
+	a2.awaitLeft(t)
+	a3.awaitLeft(t, two)
+}
+
 // Nodes that hear are in the roster as such.
 func testNodesHear(t *testing.T, cluster Cluster) {
 	one, two := startPlane(t, cluster), startPlane(t, cluster)

@@ -62,7 +62,7 @@ func New(options Options) (*Plane, error) {
 	}
 	p.roster = newRoster(o, r, id, incarnation, p.health)
 	p.roster.served = p.attachments.prefixes
-	p.roster.died = p.nodeDied
+	p.roster.gone = p.nodeGone
 	p.health.changed = p.roster.announce
 	if err := p.register(); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
@@ -116,14 +116,23 @@ func (p *Plane) Close() error {
 	return nil
 }
 
-// nodeDied tells those whose hub the node served; the roster calls it.
-func (p *Plane) nodeDied(of announcement) {
-	p.health.logger.Warn("node died", "node", of.ID)
+// nodeGone tells those whose hub the node served; the roster calls it.
+func (p *Plane) nodeGone(of announcement, died bool) {
+	if died {
+		p.health.logger.Warn("node died", "node", of.ID)
+	}
 	for _, prefix := range of.Prefixes {
-		if a := p.attachments.find(prefix); a != nil && !a.isDetached() {
-			if w, ok := a.receiver.(backplane.NodeWatcher); ok {
-				w.NodeDied(of.ID)
-			}
+		a := p.attachments.find(prefix)
+		if a == nil || a.isDetached() {
+			continue
+		}
+		w, ok := a.receiver.(backplane.NodeWatcher)
+		switch {
+		case !ok:
+		case died:
+			w.NodeDied(of.ID)
+		default:
+			w.NodeLeft(of.ID)
 		}
 	}
 }

@@ -37,8 +37,8 @@ type roster struct {
 	timeout  time.Duration
 	health   *health
 	logger   *slog.Logger
-	served   func() []string       // the prefixes that this node serves
-	died     func(of announcement) // run calls it, one call at a time
+	served   func() []string                  // the prefixes that this node serves
+	gone     func(of announcement, died bool) // run calls it, one call at a time
 
 	now chan struct{} // of capacity 1: announce at once
 	// using is of capacity 1 and has the link for who wants to use it, nil where that is
@@ -47,9 +47,12 @@ type roster struct {
 
 	mu        sync.Mutex      // never held across I/O
 	announced map[string]bool // prefixes that others can know to be served here
-	doubts    uint64          // calls of renew
-	failure   error           // why the last announcement failed; nil: it did not
-	changed   chan struct{}   // closed, and replaced, when announced has been set
+	// returned is whom nodes has found since the last look of run, for the census to know.
+	// They are no more than the nodes there are and those that have just gone.
+	returned map[string]announcement
+	doubts   uint64        // calls of renew
+	failure  error         // why the last announcement failed; nil: it did not
+	changed  chan struct{} // closed, and replaced, when announced has been set
 
 	// run's alone:
 
@@ -141,15 +144,30 @@ func (r *roster) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.census.know(r.takeReturned()) // before it is seen who is there now
 	present, err := r.read(ctx)
 	if err != nil {
 		return err
 	}
 	_, there := present[a.ID]
-	for _, of := range r.census.take(time.Now(), present, kept && there, r.life) {
-		r.died(of)
+	died, left := r.census.take(time.Now(), present, kept && there, r.life)
+	for _, of := range died {
+		r.gone(of, true)
+	}
+	for _, of := range left {
+		if of.ID != a.ID {
+			r.gone(of, false)
+		}
 	}
 	return nil
+}
+
+func (r *roster) takeReturned() map[string]announcement {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	returned := r.returned
+	r.returned = nil
+	return returned
 }
 
 func (r *roster) doubted() uint64 {
@@ -347,5 +365,11 @@ func (r *roster) nodes(ctx context.Context, prefix string) ([]backplane.NodeStat
 			nodes = append(nodes, backplane.NodeState{ID: id, Hearing: a.Hearing})
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.returned == nil {
+		r.returned = make(map[string]announcement)
+	}
+	maps.Copy(r.returned, present)
 	return nodes, nil
 }

@@ -20,11 +20,32 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// A watcher is a receiver that wants to know of nodes that die.
+// A watcher is a receiver that wants to know of nodes that go.
 type watcher struct {
 	*recorder
-	mu   sync.Mutex
-	dead []string
+	mu       sync.Mutex
+	dead     []string
+	departed []string
+}
+
+// NodeLeft implements [backplane.NodeWatcher].
+func (w *watcher) NodeLeft(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.departed = append(w.departed, id)
+}
+
+// awaitLeft waits until NodeLeft has been called for these, and nothing else.
+func (w *watcher) awaitLeft(t *testing.T, want ...string) {
+	t.Helper()
+	await.Until(t, fmt.Sprintf("%q have left", want), func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !slices.Equal(w.departed, want) {
+			return fmt.Errorf("%q have", w.departed)
+		}
+		return nil
+	})
 }
 
 // NodeDied implements [backplane.NodeWatcher].
@@ -226,6 +247,7 @@ func TestClosedNodeIsNotDead(t *testing.T) {
 		t.Errorf("the roster is %q after the other node was closed", got)
 	}
 	n.looked(t, server)
+	w.awaitLeft(t, other.NodeID())
 	expire(t, server, other.NodeID())
 	n.looked(t, server)
 
@@ -233,6 +255,7 @@ func TestClosedNodeIsNotDead(t *testing.T) {
 	n.looked(t, server)
 	expire(t, server, "mortal")
 	w.awaitDied(t, "mortal")
+	w.awaitLeft(t, other.NodeID())
 }
 
 // A node that cannot reach Redis counts as dead, until it is back.
