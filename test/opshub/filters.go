@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/hub"
 )
 
@@ -27,18 +28,30 @@ func countCalls() hub.Filter {
 
 // explainErrors lets clients read the errors that say how an operation ended.
 func explainErrors() hub.Filter {
-	return hub.Filter{Invoke: func(ctx context.Context, i *hub.Invocation, next hub.InvokeFunc) (any, error) {
-		result, err := next(ctx, i)
-		for _, known := range []error{hub.ErrNoConnection, hub.ErrRemoved, hub.ErrExpired} {
-			if errors.Is(err, known) {
-				return nil, &hub.Error{Message: known.Error(), Err: err}
-			}
+	return hub.Filter{
+		Invoke: func(ctx context.Context, i *hub.Invocation, next hub.InvokeFunc) (any, error) {
+			result, err := next(ctx, i)
+			return result, explained(err)
+		},
+		Connected: func(ctx context.Context, _ *hub.Caller, next func(context.Context) error) error {
+			return explained(next(ctx))
+		},
+	}
+}
+
+func explained(err error) error {
+	if unanswered, ok := errors.AsType[*hub.UnansweredError](err); ok {
+		return &hub.Error{Message: unanswered.Error(), Err: err}
+	}
+	for _, known := range []error{
+		hub.ErrNoConnection, hub.ErrDisconnected, hub.ErrConnecting, hub.ErrRemoved, hub.ErrExpired,
+		backplane.ErrUnavailable,
+	} {
+		if errors.Is(err, known) {
+			return &hub.Error{Message: known.Error(), Err: err}
 		}
-		if unanswered, ok := errors.AsType[*hub.UnansweredError](err); ok {
-			return nil, &hub.Error{Message: unanswered.Error(), Err: err}
-		}
-		return result, err
-	}}
+	}
+	return err
 }
 
 // watchDoor turns those away who are banned, and tells the group "door" who has come

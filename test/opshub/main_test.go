@@ -24,6 +24,7 @@ func TestNonsenseEndsWithStatus2(t *testing.T) {
 		"no URL":        {map[string]string{"REDIS": "localhost:6379"}, "redis or rediss"},
 		"no PEM":        {map[string]string{"ISSUER_KEY": "key"}, "ISSUER_KEY is not in PEM"},
 		"no duration":   {map[string]string{"OPERATION_TIMEOUT": "5"}, `OPERATION_TIMEOUT is "5"`},
+		"no interval":   {map[string]string{"PROBE_INTERVAL": "often"}, `PROBE_INTERVAL is "often"`},
 		"short timeout": {map[string]string{"OPERATION_TIMEOUT": "1ms"}, "operation time-out 1ms"},
 		"negative":      {map[string]string{"DRAIN_DURATION": "-1s"}, `DRAIN_DURATION is "-1s"`},
 	} {

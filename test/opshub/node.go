@@ -107,5 +107,10 @@ func (s settings) plane(logger *slog.Logger) (backplane.Backplane, error) {
 	if s.redis == "" {
 		return backplane.NewMemory(), nil
 	}
-	return redisplane.New(redisplane.Options{URL: s.redis, Keys: [][]byte{s.clusterKey}, Logger: logger})
+	return redisplane.New(redisplane.Options{
+		URL:           s.redis,
+		Keys:          [][]byte{s.clusterKey},
+		ProbeInterval: s.probeInterval,
+		Logger:        logger,
+	})
 }

@@ -12,8 +12,9 @@ import (
 // operations is the hub of those who look after others' connections, and of those whom
 // they look after. Methods of the former require the role operator.
 type operations struct {
-	hub   *hub.Hub // set before anybody is served
-	plane backplane.Backplane
+	hub        *hub.Hub // set before anybody is served
+	plane      backplane.Backplane
+	production production
 }
 
 func newOperations(plane backplane.Backplane, shared []hub.Option) (*hub.Hub, error) {

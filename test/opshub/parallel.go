@@ -80,3 +80,6 @@ func (p *parallel) Held(context.Context, *hub.Caller) <-chan string {
 func (*parallel) Echo(ctx context.Context, c *hub.Caller, text string) (string, error) {
 	return text, c.Clients().Caller().Send(ctx, message, text)
 }
+
+// Length returns how many bytes a text has.
+func (*parallel) Length(_ context.Context, _ *hub.Caller, text string) int { return len(text) }

@@ -16,6 +16,7 @@ type settings struct {
 	secret, clusterKey              []byte
 	issuerKey                       any // a public key; nil: there is no issuer
 	operationTimeout, drainDuration time.Duration
+	probeInterval                   time.Duration
 }
 
 // readSettings reads the environment, or says what in it will not do.
@@ -26,6 +27,7 @@ type settings struct {
 //	CLUSTER_KEY        what nodes authenticate each other by; JWT_SECRET
 //	ISSUER_KEY         public key in PEM of the issuer of RS256 tokens; unset: there is none
 //	OPERATION_TIMEOUT  of operations on other nodes' connections; the hub's default
+//	PROBE_INTERVAL     of nodes looking for each other; the backplane's default
 //	DRAIN_DURATION     over which connections are closed after SIGTERM; 0
 func readSettings(getenv func(string) string) (settings, error) {
 	s := settings{
@@ -34,10 +36,11 @@ func readSettings(getenv func(string) string) (settings, error) {
 		secret:     []byte(getenv("JWT_SECRET")),
 		clusterKey: []byte(cmp.Or(getenv("CLUSTER_KEY"), getenv("JWT_SECRET"))),
 	}
-	var errs [3]error
+	var errs [4]error
 	s.issuerKey, errs[0] = publicKey(getenv("ISSUER_KEY"))
 	s.operationTimeout, errs[1] = duration(getenv, "OPERATION_TIMEOUT")
-	s.drainDuration, errs[2] = duration(getenv, "DRAIN_DURATION")
+	s.probeInterval, errs[2] = duration(getenv, "PROBE_INTERVAL")
+	s.drainDuration, errs[3] = duration(getenv, "DRAIN_DURATION")
 	return s, errors.Join(errs[:]...)
 }
 
