@@ -3,7 +3,7 @@
 import net from "node:net";
 
 /** Listens on a free port and joins each connection to one that `dial` returns. */
-class Proxy {
+export class Proxy {
   #server;
   #sockets = new Set();
 
@@ -71,6 +71,44 @@ export class Balancer extends Proxy {
       client.pipe(upstream);
       upstream.pipe(client);
     });
+  }
+}
+
+/** Stands before a node, and can stop taking what that sends. */
+export class Valve extends Proxy {
+  #port;
+  #open = true;
+  #pipes = new Map(); // from each connection to the node, to that of the client
+
+  static async start(node) {
+    const valve = new Valve();
+    valve.#port = node.port;
+    await valve.listen((client) => valve.#join(client));
+    return valve;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Takes nothing from the node until it is opened. */
+  shut() {
+    this.#open = false;
+    for (const [upstream, client] of this.#pipes) upstream.unpipe(client);
+  }
+
+  open() {
+    this.#open = true;
+    for (const [upstream, client] of this.#pipes) upstream.pipe(client);
+  }
+
+  #join(client) {
+    const upstream = this.track(net.connect({ port: this.#port, host: "127.0.0.1", allowHalfOpen: true, noDelay: true }));
+    bind(client, upstream);
+    this.#pipes.set(upstream, client);
+    upstream.on("close", () => this.#pipes.delete(upstream));
+    client.pipe(upstream);
+    if (this.#open) upstream.pipe(client);
   }
 }
 
