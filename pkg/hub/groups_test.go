@@ -89,3 +89,67 @@ func TestJoinAuthorizer(t *testing.T) {
 		t.Errorf("the server itself needs nobody's consent: %v", err)
 	}
 }
+
+// What a join asks for that fails is not in force, neither while it waits nor after.
+func TestFailedJoinLeavesTheEndAsItWas(t *testing.T) {
+	memory := backplane.NewMemory()
+	defer memory.Close()
+	plane := slowPlane{memory, make(chan struct{})}
+	h, address := serve(t, &room{}, WithBackplane(plane))
+	id := connect(t, address, "").id()
+	c := h.registry.connection(id)
+	// join adds the connection, and has that confirmed or given up.
+	join := func(ends time.Time, confirm bool) error {
+		ctx, giveUp := context.WithCancel(t.Context())
+		defer giveUp()
+		joined := make(chan error, 1)
+		go func() { joined <- h.Groups().Add(ctx, id, "room", Until(ends)) }()
+		if confirm {
+			plane.confirm <- struct{}{}
+			return <-joined
+		}
+		await.Until(t, "the join waits", func() error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if m := c.groups["room"]; m == nil || len(m.joiners) == 0 {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		giveUp()
+		return <-joined
+	}
+	expect := func(want time.Time) {
+		t.Helper()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		m := c.groups["room"]
+		if m == nil || !m.ends().Equal(want) || (m.expiry == nil) != want.IsZero() {
+			t.Errorf("the membership is %+v, and is to end %v", m, want)
+		}
+	}
+	hour, never := time.Now().Add(time.Hour), time.Time{}
+	for _, confirmed := range []time.Time{never, hour} {
+		if err := join(confirmed, true); err != nil {
+			t.Fatal(err)
+		}
+		for _, failed := range []time.Time{time.Now().Add(time.Minute), never} {
+			if err := join(failed, false); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: %v", err)
+			}
+			expect(confirmed)
+		}
+	}
+	if err := join(never, false); !errors.Is(err, context.Canceled) || !h.isMember("room") {
+		t.Errorf("given up: %v", err)
+	}
+	if err := join(time.Now().Add(200*time.Millisecond), true); err != nil {
+		t.Fatal(err)
+	}
+	await.Until(t, "it has ended", func() error {
+		if h.isMember("room") {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -14,18 +15,42 @@ type membership struct {
 	// confirmed says that the subscription has been seen in force since the connection
 	// joined, so that somebody may have been told that the join is effective.
 	confirmed bool
-	// joiners are the joins that wait for the subscription. The last of them to fail ends
-	// a membership that none has seen confirmed.
-	joiners int
+	// expires is when the membership ends, by the last join that was confirmed; zero: never.
+	expires time.Time
+	// joiners are the joins that wait for the subscription. Until they have it or fail,
+	// they only put the end off. The last of them to fail ends a membership that none has
+	// seen confirmed.
+	joiners []*joining
 	// expiry ends the membership; nil if it has no end. A timer that has fired too late
 	// to be stopped finds another one here, and does nothing.
 	expiry *time.Timer
 }
 
+// ends returns when the membership is to end; zero: never.
+func (m *membership) ends() (end time.Time) {
+	ends := make([]time.Time, 0, len(m.joiners)+1)
+	if m.confirmed {
+		ends = append(ends, m.expires)
+	}
+	for _, j := range m.joiners {
+		ends = append(ends, j.expires)
+	}
+	for _, t := range ends {
+		if t.IsZero() {
+			return t
+		}
+		if t.After(end) {
+			end = t
+		}
+	}
+	return end
+}
+
 // A joining is a join under way, from before anybody is asked whether it may be.
 type joining struct {
 	group    string
-	canceled bool // by a removal meanwhile; guarded by the connection's mu
+	canceled bool      // by a removal meanwhile; guarded by the connection's mu
+	expires  time.Time // zero: never; set by joinGroup
 }
 
 // beginJoin begins a join, which joinGroup or endJoin ends.
@@ -67,8 +92,9 @@ func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Tim
 		}
 		c.groups[group] = m
 	}
-	m.joiners++
-	c.expire(group, m, expires)
+	j.expires = expires
+	m.joiners = append(m.joiners, j)
+	c.expire(group, m)
 	wait := c.hub.attachment.Subscribe(ch)
 	c.mu.Unlock()
 
@@ -77,20 +103,25 @@ func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Tim
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.joinings, j)
-	m.joiners--
+	m.joiners = slices.DeleteFunc(m.joiners, func(other *joining) bool { return other == j })
 	if again { // the first join holds the channel, this one did only to wait
 		c.hub.attachment.Unsubscribe(ch)
 	}
 	if err := c.refuseJoin(j); err != nil {
 		return err
 	}
+	if c.groups[group] != m || err == nil && !expires.IsZero() && !expires.After(time.Now()) {
+		err = errors.Join(ErrExpired, err) // while this waited
+	}
+	if err == nil {
+		m.confirmed, m.expires = true, expires
+	}
 	switch {
 	case c.groups[group] != m:
-		return errors.Join(ErrExpired, err) // while this waited
-	case err == nil:
-		m.confirmed = true
-	case !m.confirmed && m.joiners == 0:
+	case !m.confirmed && len(m.joiners) == 0:
 		c.dropGroup(group, m)
+	default:
+		c.expire(group, m)
 	}
 	return err
 }
@@ -106,12 +137,10 @@ func (c *connection) refuseJoin(j *joining) error {
 	return nil
 }
 
-// expire sets when a membership ends: never, if that is zero. It is called with mu held.
-func (c *connection) expire(group string, m *membership, at time.Time) {
-	if m.expiry != nil {
-		m.expiry.Stop()
-		m.expiry = nil
-	}
+// expire has a membership end when it is to. It is called with mu held.
+func (c *connection) expire(group string, m *membership) {
+	m.stopExpiry()
+	at := m.ends()
 	if at.IsZero() {
 		return
 	}
@@ -124,6 +153,14 @@ func (c *connection) expire(group string, m *membership, at time.Time) {
 		}
 	})
 	m.expiry = timer
+}
+
+// stopExpiry is called with mu held.
+func (m *membership) stopExpiry() {
+	if m.expiry != nil {
+		m.expiry.Stop()
+		m.expiry = nil
+	}
 }
 
 // leaveGroup ends the membership, and joins to it that are under way.
@@ -153,7 +190,7 @@ func (c *connection) leaveAllGroups() {
 // dropGroup is called with mu held.
 func (c *connection) dropGroup(group string, m *membership) {
 	delete(c.groups, group)
-	c.expire(group, m, time.Time{})
+	m.stopExpiry()
 	c.hub.registry.leave(m.member)
 	c.hub.attachment.Unsubscribe(m.channel)
 }
