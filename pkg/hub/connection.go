@@ -81,7 +81,7 @@ func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Sess
 	c.waiting.max = h.maxWaiting
 	c.lastPing = c.opened.UnixNano()
 	c.out = outbound{
-		link: link, maxBytes: h.maxQueueBytes, maxFrames: h.maxQueueFrames,
+		link: link.Carrier(), maxBytes: h.maxQueueBytes, maxFrames: h.maxQueueFrames,
 		spawn: h.work.Go, failed: c.writeFailed, held: true,
 	}
 	h.work.Add(1) // finish takes it back

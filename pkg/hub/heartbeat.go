@@ -21,6 +21,7 @@ func (h *Hub) heartbeat() {
 			return
 		case now := <-ticker.C:
 			h.sweep(now)
+			h.connections.Sweep(now)
 		}
 	}
 }
@@ -28,7 +29,7 @@ func (h *Hub) heartbeat() {
 // sweepPeriod is short enough that nothing is late by more than a second, or by more
 // than a quarter of the shortest interval.
 func (h *Hub) sweepPeriod() time.Duration {
-	return min(time.Second, min(h.keepAlive, h.clientTimeout, h.handshakeTimeout)/4)
+	return min(time.Second, min(h.keepAlive, h.clientTimeout, h.handshakeTimeout, h.connections.DisconnectTimeout)/4)
 }
 
 func (h *Hub) sweep(now time.Time) {
@@ -42,7 +43,7 @@ func (h *Hub) sweep(now time.Time) {
 			silent = append(silent, c)
 		case c.expired(now):
 			expired = append(expired, c)
-		case now.UnixNano()-c.lastPing >= int64(h.keepAlive):
+		case now.UnixNano()-c.lastPing >= int64(h.keepAlive) && !c.link.InherentKeepAlive():
 			c.lastPing = now.UnixNano()
 			if c.out.busy() {
 				return // something is on its way to the client anyhow
@@ -66,7 +67,7 @@ func (h *Hub) sweep(now time.Time) {
 // silentFor returns how long the client, which has to have sent a ping before, has
 // sent nothing. While what it sent is being dealt with it is not silent.
 func (c *connection) silentFor(now time.Time) time.Duration {
-	if !c.pinged.Load() || c.reading.Load() {
+	if !c.pinged.Load() || c.reading.Load() || c.link.InherentKeepAlive() {
 		return 0
 	}
 	return time.Duration(now.UnixNano() - c.lastRead.Load())

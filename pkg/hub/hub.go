@@ -110,7 +110,7 @@ func (h *Hub) start() error {
 	h.config.transport.Accept = h.accept
 	h.config.transport.Logger = h.logger
 	h.connections = transport.NewManager(h.config.transport)
-	h.endpoint = h.connections.Endpoint()
+	h.endpoint = h.connections.Endpoint(h.endpointOptions...)
 	attachment, err := h.plane.Attach(h.prefix, receiver{h})
 	if err != nil {
 		h.cancel()

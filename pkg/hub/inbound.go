@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
+	"github.com/heliograph/heliograph/pkg/transport"
 )
 
 // Receive implements [transport.Session]: it takes bytes of the client's stream and
@@ -29,6 +30,12 @@ func (c *connection) Receive(p []byte) {
 	c.lastRead.Store(time.Now().UnixNano())
 	c.reading.Store(false)
 }
+
+// Interrupted implements [transport.Session]. The hub never allows a reconnect.
+func (c *connection) Interrupted(transport.Carrier) {}
+
+// Resumed implements [transport.Session].
+func (c *connection) Resumed(transport.Carrier) {}
 
 // Disconnected implements [transport.Session].
 func (c *connection) Disconnected() {

@@ -19,14 +19,15 @@ import (
 type Option func(*config) error
 
 type config struct {
-	name           string
-	prefix         string
-	plane          backplane.Backplane
-	transport      transport.Config
-	userIdentifier func(*http.Request, *auth.Identity) string
-	protocols      []protocol.Protocol
-	logger         *slog.Logger
-	registerer     prometheus.Registerer
+	name            string
+	prefix          string
+	plane           backplane.Backplane
+	transport       transport.Config
+	endpointOptions []transport.EndpointOption
+	userIdentifier  func(*http.Request, *auth.Identity) string
+	protocols       []protocol.Protocol
+	logger          *slog.Logger
+	registerer      prometheus.Registerer
 
 	keepAlive        time.Duration
 	clientTimeout    time.Duration
@@ -134,6 +135,15 @@ func WithClusterKeys(keys ...[]byte) Option {
 	}
 }
 
+// WithEndpointOptions sets the options of the endpoint that the hub itself is. Those
+// that [Hub.Endpoint] returns have their own. The default is none.
+func WithEndpointOptions(options ...transport.EndpointOption) Option {
+	return func(c *config) error {
+		c.endpointOptions = append(c.endpointOptions, options...)
+		return nil
+	}
+}
+
 // WithProtocols sets the hub protocols that clients may choose from. The default is
 // both. Nodes of a cluster must agree on them.
 func WithProtocols(protocols ...protocol.Protocol) Option {
@@ -168,8 +178,9 @@ func WithHandshakeTimeout(d time.Duration) Option {
 	return interval("handshake time-out", d, func(c *config) *time.Duration { return &c.handshakeTimeout })
 }
 
-// WithDisconnectTimeout sets how long a negotiated connection waits for its
-// transport. The default is 15s. Less than 50ms is refused.
+// WithDisconnectTimeout sets how long a connection waits for a transport: the first
+// one after the negotiation, the next poll, another WebSocket of a stateful connection.
+// The default is 15s. Less than 50ms is refused.
 func WithDisconnectTimeout(d time.Duration) Option {
 	return interval("disconnect time-out", d, func(c *config) *time.Duration { return &c.transport.DisconnectTimeout })
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gorilla/websocket"
@@ -18,34 +19,15 @@ type Endpoint struct {
 	requireAuthenticated bool
 	closeOnExpiry        bool
 	minimumVersion       int
+	transports           []Kind
+	statefulReconnects   bool
 	upgrader             websocket.Upgrader
-}
-
-// An EndpointOption adjusts an Endpoint.
-type EndpointOption func(*Endpoint)
-
-// RequireAuthenticated answers 401 to every request without valid credentials. By
-// default only invalid ones are refused.
-func RequireAuthenticated() EndpointOption {
-	return func(e *Endpoint) { e.requireAuthenticated = true }
-}
-
-// CloseOnAuthenticationExpiration closes connections when the credentials that
-// opened them end. The default is to check credentials only when a transport opens.
-func CloseOnAuthenticationExpiration() EndpointOption {
-	return func(e *Endpoint) { e.closeOnExpiry = true }
-}
-
-// MinimumNegotiateVersion refuses clients that negotiate a lower version. The
-// default is 0, which allows all; 1 is the highest.
-func MinimumNegotiateVersion(v int) EndpointOption {
-	return func(e *Endpoint) { e.minimumVersion = v }
 }
 
 // Endpoint returns a handler that serves the manager's connections.
 func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
-	e := &Endpoint{m: m}
-	e.upgrader = newUpgrader()
+	e := &Endpoint{m: m, transports: []Kind{WebSockets}}
+	e.upgrader = newUpgrader(m.SendTimeout)
 	for _, o := range options {
 		o(e)
 	}
@@ -55,23 +37,9 @@ func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
 // ServeHTTP implements http.Handler. For a WebSocket it returns once the transport
 // is open.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	identity, err := e.m.Authenticator.Authenticate(r)
-	if err != nil || !identity.Authenticated && (e.requireAuthenticated || len(e.m.Requirements) > 0) {
-		challenge := "Bearer"
-		if err != nil {
-			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
-			challenge = `Bearer error="invalid_token"`
-		}
-		w.Header().Set("WWW-Authenticate", challenge)
-		w.WriteHeader(http.StatusUnauthorized)
+	identity, ok := e.authorize(w, r)
+	if !ok {
 		return
-	}
-	for _, required := range e.m.Requirements {
-		if err := required(r.Context(), identity); err != nil {
-			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
 	}
 	if strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), "/negotiate") || r.URL.Path == "negotiate" {
 		e.negotiate(w, r, identity)
@@ -81,77 +49,82 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet:
 		e.open(w, r, identity)
 	case http.MethodPost:
-		e.existing(w, r, identity, http.StatusMethodNotAllowed, "POST requests are not allowed for WebSocket connections.")
+		e.post(w, r, identity)
 	case http.MethodDelete:
-		e.existing(w, r, identity, http.StatusBadRequest, "Cannot terminate this connection using the DELETE endpoint.")
+		e.delete(w, r, identity)
 	default:
 		answer(w, http.StatusMethodNotAllowed, "")
 	}
 }
 
-// open answers a GET, which opens a transport. The order of the checks is the
-// reference implementation's: id, then transport, then whether it may be attached.
-func (e *Endpoint) open(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
-	kind := transportOf(r)
-	token := queryParameter(r, "id")
-	if token == "" {
-		if kind != webSockets {
-			answer(w, http.StatusBadRequest, "Connection ID required")
-			return
+// authorize finds out who makes the request, or answers it.
+func (e *Endpoint) authorize(w http.ResponseWriter, r *http.Request) (*auth.Identity, bool) {
+	identity, err := e.m.Authenticator.Authenticate(r)
+	if err != nil || !identity.Authenticated && (e.requireAuthenticated || len(e.m.Requirements) > 0) {
+		challenge := "Bearer"
+		if err != nil {
+			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
+			challenge = `Bearer error="invalid_token"`
 		}
-		id := newConnectionID()
-		e.openWebSocket(w, r, identity, idString(id), nil)
-		return
+		w.Header().Set("WWW-Authenticate", challenge)
+		w.WriteHeader(http.StatusUnauthorized)
+		return nil, false
 	}
-	t, id, ok := e.resolve(w, token, identity)
-	if !ok {
-		return
+	for _, required := range e.m.Requirements {
+		if err := required(r.Context(), identity); err != nil {
+			e.m.Logger.Debug("request refused", "path", r.URL.Path, "error", err)
+			w.WriteHeader(http.StatusForbidden)
+			return nil, false
+		}
 	}
-	if kind != webSockets {
+	return identity, true
+}
+
+// open answers a GET, which opens a transport. The order of the checks is the
+// reference implementation's: id, then transport, then whether it may be opened.
+func (e *Endpoint) open(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
+	kind := kindOf(r)
+	c, refused := e.connection(r, identity, kind)
+	switch {
+	case refused != granted:
+		refused.answer(w)
+	case !slices.Contains(e.transports, kind):
 		answer(w, http.StatusNotFound, string(kind)+" transport not supported by this end point type")
-		return
+	case kind == WebSockets:
+		e.openWebSocket(w, r, identity, c)
 	}
-	e.openWebSocket(w, r, identity, id, &t)
 }
 
-// existing answers a request that concerns a connection but opens none. As long as
-// WebSockets are all there is, none has any use for it.
-func (e *Endpoint) existing(w http.ResponseWriter, r *http.Request, identity *auth.Identity, status int, text string) {
-	token := queryParameter(r, "id")
-	if token == "" {
-		answer(w, http.StatusBadRequest, "Connection ID required")
-		return
+// connection returns the connection that a request is for. It is made by the first
+// request with its token, whatever that wants, and for a WebSocket without a token.
+// kind is that of the transport that the request opens, if it opens one.
+func (e *Endpoint) connection(r *http.Request, identity *auth.Identity, kind Kind) (*Connection, refusal) {
+	encoded := queryParameter(r, "id")
+	if encoded == "" {
+		if kind == WebSockets {
+			return e.m.findOrMake(idString(newConnectionID()), nil, identity)
+		}
+		return nil, noID
 	}
-	t, id, ok := e.resolve(w, token, identity)
-	if !ok {
-		return
-	}
-	if e.m.state(id, t) == unknownID {
-		answer(w, http.StatusNotFound, "No Connection with that ID")
-		return
-	}
-	answer(w, status, text)
-}
-
-// resolve opens a connection token and finds the connection id that it stands for,
-// or answers the request.
-func (e *Endpoint) resolve(w http.ResponseWriter, token string, identity *auth.Identity) (t connectionToken, id string, ok bool) {
-	version, encoded := 1, token
-	if rest, found := strings.CutPrefix(token, versionZeroMark); found {
-		version, encoded = 0, rest
-	}
-	t, err := e.m.Keys.open(e.tokenScope(version), encoded)
+	t, id, err := e.openToken(encoded)
 	switch {
 	case err != nil:
-		answer(w, http.StatusNotFound, "No Connection with that ID")
+		return nil, unknownID
 	case t.user != tag(identity.Subject):
-		w.WriteHeader(http.StatusForbidden)
-	case version == 0:
-		return t, token, true
+		return nil, otherUser
 	default:
-		return t, idString(t.id), true
+		return e.m.findOrMake(id, &t, identity)
 	}
-	return t, "", false
+}
+
+// openToken opens a connection token and finds the connection id that it stands for.
+func (e *Endpoint) openToken(token string) (t connectionToken, id string, err error) {
+	if encoded, found := strings.CutPrefix(token, versionZeroMark); found {
+		t, err = e.m.Keys.open(e.tokenScope(0), encoded)
+		return t, token, err
+	}
+	t, err = e.m.Keys.open(e.tokenScope(1), token)
+	return t, idString(t.id), err
 }
 
 // tokenScope is what a token is valid for. Tokens of negotiate version 0 are public,
@@ -163,26 +136,28 @@ func (e *Endpoint) tokenScope(version int) string {
 	return e.m.Hub
 }
 
-type transportKind string
+// A Kind is a kind of transport, by its name in the negotiation.
+type Kind string
 
+// The transports.
 const (
-	webSockets       transportKind = "WebSockets"
-	serverSentEvents transportKind = "ServerSentEvents"
-	longPolling      transportKind = "LongPolling"
+	WebSockets       Kind = "WebSockets"
+	ServerSentEvents Kind = "ServerSentEvents"
+	LongPolling      Kind = "LongPolling"
 )
 
-func transportOf(r *http.Request) transportKind {
+func kindOf(r *http.Request) Kind {
 	for _, header := range r.Header.Values("Accept") {
 		for media := range strings.SplitSeq(header, ",") {
 			if strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
-				return serverSentEvents
+				return ServerSentEvents
 			}
 		}
 	}
 	if websocket.IsWebSocketUpgrade(r) {
-		return webSockets
+		return WebSockets
 	}
-	return longPolling
+	return LongPolling
 }
 
 // queryParameter returns a query parameter whose name is compared without case.
@@ -197,6 +172,32 @@ func queryParameter(r *http.Request, name string) string {
 		}
 	}
 	return ""
+}
+
+// A refusal is the answer to a request that cannot be met.
+type refusal struct {
+	status int
+	text   string
+}
+
+var (
+	granted        = refusal{}
+	noID           = refusal{http.StatusBadRequest, "Connection ID required"}
+	unknownID      = refusal{http.StatusNotFound, "No Connection with that ID"}
+	otherUser      = refusal{http.StatusForbidden, ""}
+	otherKind      = refusal{http.StatusBadRequest, "Cannot change transports mid-connection"}
+	hasCarrier     = refusal{http.StatusConflict, ""}
+	alreadyEnded   = refusal{http.StatusNotFound, ""}
+	endedMeanwhile = refusal{http.StatusNoContent, ""}
+	refusing       = refusal{http.StatusServiceUnavailable, ""}
+)
+
+func (f refusal) answer(w http.ResponseWriter) {
+	if f.text == "" {
+		w.WriteHeader(f.status)
+		return
+	}
+	answer(w, f.status, f.text)
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

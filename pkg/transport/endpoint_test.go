@@ -133,7 +133,7 @@ func TestNegotiate(t *testing.T) {
 		if url.QueryEscape(r.ConnectionID+r.ConnectionToken) != r.ConnectionID+r.ConnectionToken {
 			t.Errorf("%s: clients send %q verbatim, and it is not safe in a URL", tt.query, r.ConnectionID+r.ConnectionToken)
 		}
-		if got, want := r.AvailableTransports, (availableTransport{webSockets, []string{"Text", "Binary"}}); len(got) != 1 || got[0].Transport != want.Transport || strings.Join(got[0].TransferFormats, " ") != "Text Binary" {
+		if got, want := r.AvailableTransports, (availableTransport{WebSockets, []string{"Text", "Binary"}}); len(got) != 1 || got[0].Transport != want.Transport || strings.Join(got[0].TransferFormats, " ") != "Text Binary" {
 			t.Errorf("%s: transports %v", tt.query, got)
 		}
 	}

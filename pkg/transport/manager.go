@@ -3,7 +3,9 @@ package transport
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +27,8 @@ type Config struct {
 	// Requirements are met by whoever makes a request: 401 answers who is not
 	// authenticated, if there are any, and 403 who does not meet them.
 	Requirements []auth.Requirement
-	// DisconnectTimeout is how long a negotiated connection waits for its transport.
+	// DisconnectTimeout is how long a connection waits for a transport: the first one
+	// after the negotiation, the next poll, another WebSocket of a stateful connection.
 	// The default is 15s.
 	DisconnectTimeout time.Duration
 	// SendTimeout bounds each write to a client. The default is 10s.
@@ -45,14 +48,15 @@ const clockLeeway = 5 * time.Second
 // called concurrently.
 type Manager struct {
 	Config
-	readers sync.WaitGroup // the reader goroutines of all connections
+	all sync.WaitGroup // the connections, each until the last of its goroutines is done
 
 	mu      sync.Mutex
-	live    map[string]*Connection // by id; nil while the transport is being opened
+	live    map[string]*Connection   // by id
+	watched map[*Connection]struct{} // of those, the ones whose time may run out
 	closing bool
-	// Ids of tokens that have been attached, so that none is twice. An id is dropped
-	// only after its token has run out: tables are swapped at most once in the time
-	// that a token lives.
+	// Ids of tokens that have made a connection, so that none does twice. An id is
+	// dropped only after its token has run out: tables are swapped at most once in the
+	// time that a token lives.
 	used, usedBefore map[[16]byte]struct{}
 	swapped          time.Time
 }
@@ -79,6 +83,7 @@ func NewManager(c Config) *Manager {
 	return &Manager{
 		Config:  c,
 		live:    make(map[string]*Connection),
+		watched: make(map[*Connection]struct{}),
 		used:    make(map[[16]byte]struct{}),
 		swapped: time.Now(),
 	}
@@ -104,7 +109,7 @@ func (m *Manager) Refuse() {
 func (m *Manager) Wait(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { // ends when the last connection does, which Abort can bring about
-		m.readers.Wait()
+		m.all.Wait()
 		close(done)
 	}()
 	select {
@@ -118,54 +123,60 @@ func (m *Manager) Wait(ctx context.Context) error {
 // Abort cuts all connections.
 func (m *Manager) Abort() {
 	m.mu.Lock()
-	live := make([]*Connection, 0, len(m.live))
-	for _, c := range m.live {
-		if c != nil {
-			live = append(live, c)
-		}
-	}
+	live := slices.Collect(maps.Values(m.live))
 	m.mu.Unlock()
 	for _, c := range live {
-		c.Abort()
+		c.cut()
 	}
 }
 
-// attachment is the answer to the question whether a transport may be opened.
-type attachment int
-
-const (
-	attached attachment = iota
-	unknownID
-	alreadyAttached
-	refusing
-)
-
-// reserve takes the id for a connection that is about to be opened, so that of two
-// requests with one token one gets it. t is nil if there is no token.
-func (m *Manager) reserve(id string, t *connectionToken) attachment {
+// find returns the connection with that id, or nil.
+func (m *Manager) find(id string) *Connection {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closing {
-		return refusing
-	}
-	if _, ok := m.live[id]; ok {
-		return alreadyAttached
-	}
-	if t != nil {
-		if m.isUsed(t.id) || time.Now().After(t.before.Add(clockLeeway)) {
-			return unknownID
-		}
-		m.use(t.id)
-	}
-	m.live[id] = nil
-	m.readers.Add(1)
-	return attached
+	return m.live[id]
 }
 
-func (m *Manager) isUsed(id [16]byte) bool {
-	_, used := m.used[id]
-	_, before := m.usedBefore[id]
-	return used || before
+// findOrMake returns the connection with that id, made of its token if it is not there
+// and the token is good for it. t is nil if there is no token.
+func (m *Manager) findOrMake(id string, t *connectionToken, identity *auth.Identity) (*Connection, refusal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.live[id]; c != nil {
+		return c, granted
+	}
+	if m.closing {
+		return nil, refusing
+	}
+	if t != nil && !m.isFresh(t) {
+		return nil, unknownID
+	}
+	c := &Connection{id: id, manager: m, vacant: time.Now()}
+	c.identity.Store(identity)
+	if t != nil {
+		c.stateful = t.stateful
+		m.use(t.id)
+	}
+	m.live[id] = c
+	m.watched[c] = struct{}{}
+	m.all.Add(1)
+	return c, granted
+}
+
+// forget gives the connection's place back.
+func (m *Manager) forget(c *Connection) {
+	m.mu.Lock()
+	delete(m.live, c.id)
+	delete(m.watched, c)
+	m.mu.Unlock()
+	m.all.Done()
+}
+
+// isFresh and use are called with mu held.
+func (m *Manager) isFresh(t *connectionToken) bool {
+	_, used := m.used[t.id]
+	_, before := m.usedBefore[t.id]
+	return !used && !before && !time.Now().After(t.before.Add(clockLeeway))
 }
 
 func (m *Manager) use(id [16]byte) {
@@ -175,43 +186,4 @@ func (m *Manager) use(id [16]byte) {
 		m.used, m.usedBefore, m.swapped = make(map[[16]byte]struct{}), m.used, now
 	}
 	m.used[id] = struct{}{}
-}
-
-// opened puts the connection where reserve kept its place.
-func (m *Manager) opened(c *Connection) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.live[c.id] = c
-}
-
-// notOpened undoes reserve: the token may be tried again.
-func (m *Manager) notOpened(id string, t *connectionToken) {
-	m.mu.Lock()
-	if t != nil {
-		delete(m.used, t.id)
-		delete(m.usedBefore, t.id)
-	}
-	m.mu.Unlock()
-	m.ended(id)
-}
-
-// ended gives the place back that reserve took.
-func (m *Manager) ended(id string) {
-	m.mu.Lock()
-	delete(m.live, id)
-	m.mu.Unlock()
-	m.readers.Done()
-}
-
-// state says what there is under a valid token's id, for requests that open nothing.
-func (m *Manager) state(id string, t connectionToken) attachment {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.live[id]; ok {
-		return alreadyAttached
-	}
-	if m.isUsed(t.id) || time.Now().After(t.before.Add(clockLeeway)) {
-		return unknownID
-	}
-	return attached
 }

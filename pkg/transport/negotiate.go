@@ -3,7 +3,9 @@ package transport
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/auth"
@@ -19,6 +21,7 @@ const maxNegotiateVersion = 1
 const versionZeroMark = "0."
 
 type negotiateResponse struct {
+	StatefulReconnect   bool                 `json:"useStatefulReconnect,omitempty"`
 	NegotiateVersion    int                  `json:"negotiateVersion"`
 	ConnectionID        string               `json:"connectionId"`
 	ConnectionToken     string               `json:"connectionToken,omitempty"`
@@ -26,8 +29,8 @@ type negotiateResponse struct {
 }
 
 type availableTransport struct {
-	Transport       transportKind `json:"transport"`
-	TransferFormats []string      `json:"transferFormats"`
+	Transport       Kind     `json:"transport"`
+	TransferFormats []string `json:"transferFormats"`
 }
 
 func (e *Endpoint) negotiate(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
@@ -55,21 +58,23 @@ func (e *Endpoint) negotiate(w http.ResponseWriter, r *http.Request, identity *a
 		writeJSON(w, map[string]string{"error": "The client requested version '" + strconv.Itoa(version) + "', but the server does not support this version."})
 		return
 	}
-	writeJSON(w, e.negotiated(min(version, maxNegotiateVersion), identity))
+	stateful, _ := strconv.ParseBool(strings.ToLower(queryParameter(r, "useStatefulReconnect")))
+	writeJSON(w, e.negotiated(min(version, maxNegotiateVersion), stateful, identity))
 }
 
 // negotiated makes up a connection: nothing but the token remembers it.
-func (e *Endpoint) negotiated(version int, identity *auth.Identity) negotiateResponse {
+func (e *Endpoint) negotiated(version int, stateful bool, identity *auth.Identity) negotiateResponse {
 	t := connectionToken{
 		id:     newConnectionID(),
 		before: time.Now().Add(e.m.DisconnectTimeout),
 		user:   tag(identity.Subject),
+		// Who knows the public id of a connection must not be able to take it over.
+		stateful: stateful && e.statefulReconnects && version > 0 && slices.Contains(e.transports, WebSockets),
 	}
 	response := negotiateResponse{
-		NegotiateVersion: version,
-		AvailableTransports: []availableTransport{
-			{webSockets, []string{protocol.Text.String(), protocol.Binary.String()}},
-		},
+		StatefulReconnect:   t.stateful,
+		NegotiateVersion:    version,
+		AvailableTransports: e.available(),
 	}
 	token := e.m.Keys.mint(e.tokenScope(version), t)
 	if version == 0 {
@@ -78,6 +83,17 @@ func (e *Endpoint) negotiated(version int, identity *auth.Identity) negotiateRes
 		response.ConnectionID, response.ConnectionToken = idString(t.id), token
 	}
 	return response
+}
+
+// available lists the transports in the order in which clients are to try them.
+func (e *Endpoint) available() []availableTransport {
+	text, binary := protocol.Text.String(), protocol.Binary.String()
+	all := []availableTransport{
+		{WebSockets, []string{text, binary}},
+		{ServerSentEvents, []string{text}},
+		{LongPolling, []string{text, binary}},
+	}
+	return slices.DeleteFunc(all, func(a availableTransport) bool { return !slices.Contains(e.transports, a.Transport) })
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -56,8 +56,8 @@ func DeriveKey(secret []byte) []byte {
 // A connection token is the base64url form of
 //
 //	offset size
-//	0      1    layout, 1
-//	1      1    flags, 0
+//	0      1    layout, 2
+//	1      1    flags: 1, stateful reconnect was granted; others are 0
 //	2      16   connection id
 //	18     8    attach before, unix milliseconds, big-endian
 //	26     16   user tag: of the user who negotiated
@@ -66,15 +66,18 @@ func DeriveKey(secret []byte) []byte {
 // The tag tells a token used by another user from one that nobody minted, without
 // naming the user.
 const (
-	tokenLayout = 1
+	tokenLayout = 2
 	tokenSize   = 74
 	macOffset   = 42
+
+	flagStateful = 1
 )
 
 type connectionToken struct {
-	id     [16]byte
-	before time.Time
-	user   [16]byte
+	id       [16]byte
+	before   time.Time
+	user     [16]byte
+	stateful bool
 }
 
 var errInvalidToken = errors.New("invalid connection token")
@@ -88,6 +91,9 @@ func idString(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(
 func (k Keys) mint(hub string, t connectionToken) string {
 	b := make([]byte, tokenSize)
 	b[0] = tokenLayout
+	if t.stateful {
+		b[1] |= flagStateful
+	}
 	copy(b[2:], t.id[:])
 	binary.BigEndian.PutUint64(b[18:], uint64(t.before.UnixMilli()))
 	copy(b[26:], t.user[:])
@@ -99,12 +105,15 @@ func (k Keys) mint(hub string, t connectionToken) string {
 // not look at the clock or the user.
 func (k Keys) open(hub, token string) (connectionToken, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) != tokenSize || b[0] != tokenLayout {
+	if err != nil || len(b) != tokenSize || b[0] != tokenLayout || b[1]&^flagStateful != 0 {
 		return connectionToken{}, errInvalidToken
 	}
 	for _, key := range k {
 		if hmac.Equal(b[macOffset:], tokenMAC(key, hub, b[:macOffset])) {
-			t := connectionToken{before: time.UnixMilli(int64(binary.BigEndian.Uint64(b[18:])))}
+			t := connectionToken{
+				before:   time.UnixMilli(int64(binary.BigEndian.Uint64(b[18:]))),
+				stateful: b[1]&flagStateful != 0,
+			}
 			copy(t.id[:], b[2:])
 			copy(t.user[:], b[26:])
 			return t, nil

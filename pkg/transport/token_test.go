@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/heliograph/heliograph/pkg/auth"
 )
 
 func farAhead() time.Time { return time.Now().Add(time.Hour).Truncate(time.Millisecond) }
@@ -18,9 +20,9 @@ func TestTokenRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := connectionToken{id: newConnectionID(), before: farAhead(), user: tag("ada")}
+	want := connectionToken{id: newConnectionID(), before: farAhead(), user: tag("ada"), stateful: true}
 	got, err := keys.open("chat", keys.mint("chat", want))
-	if err != nil || got.id != want.id || !got.before.Equal(want.before) || got.user != want.user {
+	if err != nil || got.id != want.id || !got.before.Equal(want.before) || got.user != want.user || !got.stateful {
 		t.Fatalf("got %v, %v, want %v", got, err, want)
 	}
 }
@@ -99,46 +101,50 @@ func TestDeriveKey(t *testing.T) {
 	}
 }
 
-// A token attaches until its time, with the leeway for clocks, and never twice,
-// however long ago the first time was and however many others came between.
-func TestReserve(t *testing.T) {
+// A token makes a connection until its time, with the leeway for clocks, and never
+// twice, however long ago the first time was and however many others came between.
+func TestTokenMakesOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewManager(Config{})
 		fresh := func() *connectionToken {
 			return &connectionToken{id: newConnectionID(), before: time.Now().Add(m.DisconnectTimeout)}
 		}
-		attach := func(c *connectionToken) attachment {
-			got := m.reserve(idString(c.id), c)
-			if got == attached {
-				m.ended(idString(c.id))
+		try := func(token *connectionToken) refusal {
+			c, refused := m.findOrMake(idString(token.id), token, auth.Anonymous)
+			if refused == granted {
+				c.cut()
+				synctest.Wait() // it is forgotten
 			}
-			return got
+			return refused
 		}
 
 		late, tooLate := fresh(), fresh()
 		time.Sleep(m.DisconnectTimeout + clockLeeway)
-		if got := attach(late); got != attached {
+		if got := try(late); got != granted {
 			t.Errorf("within the leeway: %v", got)
 		}
 		time.Sleep(time.Millisecond)
-		if got := attach(tooLate); got != unknownID {
+		if got := try(tooLate); got != unknownID {
 			t.Errorf("after its time: %v", got)
 		}
 
 		for range 10 {
 			c := fresh()
-			if got := attach(c); got != attached {
+			if got := try(c); got != granted {
 				t.Fatalf("fresh: %v", got)
 			}
 			for end := c.before.Add(2 * clockLeeway); time.Now().Before(end); time.Sleep(time.Second) {
-				if got := attach(c); got != unknownID {
+				if got := try(c); got != unknownID {
 					t.Fatalf("second time: %v", got)
 				}
-				attach(fresh()) // makes the tables be swapped
+				try(fresh()) // makes the tables be swapped
 			}
 		}
 		if n := len(m.used) + len(m.usedBefore); n > 100 {
 			t.Errorf("%d used tokens are kept", n)
+		}
+		if n := len(m.live) + len(m.watched); n != 0 {
+			t.Errorf("%d connections are kept", n)
 		}
 	})
 }

@@ -25,11 +25,12 @@ var (
 	readBuffers  = sync.Pool{New: func() any { return new([4096]byte) }}
 )
 
-func newUpgrader() websocket.Upgrader {
+func newUpgrader(timeout time.Duration) websocket.Upgrader {
 	return websocket.Upgrader{
-		ReadBufferSize:  handshakeBytes,
-		WriteBufferSize: 4096,
-		WriteBufferPool: &writeBuffers,
+		HandshakeTimeout: timeout,
+		ReadBufferSize:   handshakeBytes,
+		WriteBufferSize:  4096,
+		WriteBufferPool:  &writeBuffers,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			answer(w, status, reason.Error())
 		},
@@ -44,52 +45,57 @@ type webSocket struct {
 	closing      atomic.Bool
 }
 
-// openWebSocket upgrades the request and starts the connection's reader, the one
+// openWebSocket upgrades the request and starts the WebSocket's reader, the one
 // goroutine that a connection has while it is idle: owned by the manager (Wait joins
 // it), it ends when the socket does. It outlives the handler, since what net/http
 // keeps for a request in progress is larger than all that a connection needs.
-func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identity *auth.Identity, id string, t *connectionToken) {
-	switch e.m.reserve(id, t) {
-	case unknownID:
-		answer(w, http.StatusNotFound, "No Connection with that ID")
-		return
-	case alreadyAttached:
-		w.WriteHeader(http.StatusConflict)
-		return
-	case refusing:
-		answer(w, http.StatusServiceUnavailable, "")
+func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identity *auth.Identity, c *Connection) {
+	if refused := c.begin(WebSockets); refused != granted {
+		refused.answer(w)
 		return
 	}
 	conn, err := e.upgrader.Upgrade(w, r, nil)
 	if err != nil { // the client has been answered
 		e.m.Logger.Debug("websocket not opened", "error", err)
-		e.m.notOpened(id, t)
+		c.notOpened()
 		return
 	}
 	ws := &webSocket{conn: conn, sendTimeout: e.m.SendTimeout, closeTimeout: e.m.CloseTimeout}
 	conn.SetCloseHandler(ws.answerClose)
-	c := &Connection{id: id, identity: identity, endpoint: e, carrier: ws}
-	e.m.opened(c)
-	session := e.m.Accept(c, r)
+	var done chan struct{}
+	if c.stateful {
+		done = make(chan struct{})
+	}
+	session, before := c.opened(ws, e, identity, r, done)
+	if session == nil {
+		conn.Close()
+		return
+	}
 	go func() {
-		defer e.m.ended(id)
-		ws.read(session)
+		defer c.letGo()
+		defer conn.Close()
+		if before != nil {
+			<-before // it has been cut, and its session has to return from Receive
+		}
+		c.carrierEnded(ws, ws.read(session))
+		if done != nil {
+			close(done)
+		}
 	}()
 }
 
-// read hands everything that arrives to the session until the socket ends.
-func (w *webSocket) read(session Session) {
-	defer w.conn.Close()
-	defer session.Disconnected()
+// read hands everything that arrives to the session until the socket ends. It reports
+// whether there was a closing handshake.
+func (w *webSocket) read(session Session) (inOrder bool) {
 	for {
 		// Hub frames need not match WebSocket messages, and both kinds are taken alike
 		// (HubProtocol, "Overview"): the payload is a stream of bytes.
 		_, r, err := w.conn.NextReader()
-		if err != nil {
-			return
+		if err == nil {
+			err = drain(r, session)
 		}
-		if err := drain(r, session); err != nil {
-			return
+		if err != nil {
+			return w.closing.Load()
 		}
 	}
 }
@@ -111,9 +117,7 @@ func drain(r io.Reader, session Session) error {
 	}
 }
 
-func (w *webSocket) carries(protocol.TransferFormat) bool { return true }
-
-func (w *webSocket) write(frames [][]byte, format protocol.TransferFormat) error {
+func (w *webSocket) Write(frames [][]byte, format protocol.TransferFormat) error {
 	kind := websocket.TextMessage
 	if format == protocol.Binary {
 		kind = websocket.BinaryMessage
@@ -146,9 +150,9 @@ func sendError(err error, after time.Duration) error {
 	return err
 }
 
-// close sends a close frame and gives the client some time to answer it. The reader
+// Close sends a close frame and gives the client some time to answer it. The reader
 // goroutine then ends, and closes the socket.
-func (w *webSocket) close() {
+func (w *webSocket) Close() {
 	if w.closing.Swap(true) {
 		return
 	}
@@ -172,4 +176,5 @@ func (w *webSocket) writeClose() {
 	}
 }
 
-func (w *webSocket) abort() { w.conn.Close() }
+// Abort makes the reader end.
+func (w *webSocket) Abort() { w.conn.Close() }

@@ -46,10 +46,10 @@ type echo struct {
 func (e *echo) Receive(p []byte) {
 	switch string(p) {
 	case "close":
-		e.c.Close()
+		e.c.Carrier().Close()
 		return
 	case "abort":
-		e.c.Abort()
+		e.c.Carrier().Abort()
 		return
 	}
 	format := protocol.Text
@@ -60,10 +60,13 @@ func (e *echo) Receive(p []byte) {
 	if e.split {
 		frames = slices.Collect(slices.Chunk(p, 1))
 	}
-	if err := e.c.Write(frames, format); err != nil {
-		e.c.Abort()
+	if err := e.c.Carrier().Write(frames, format); err != nil {
+		e.c.Carrier().Abort()
 	}
 }
+
+func (e *echo) Interrupted(Carrier) {}
+func (e *echo) Resumed(Carrier)     {}
 
 func (e *echo) Disconnected() {
 	e.mu.Lock()
@@ -154,7 +157,9 @@ func (c *collector) Receive(p []byte) {
 		c.done <- c.got
 	}
 }
-func (c *collector) Disconnected() {}
+func (c *collector) Interrupted(Carrier) {}
+func (c *collector) Resumed(Carrier)     {}
+func (c *collector) Disconnected()       {}
 
 func TestWebSocketCloses(t *testing.T) {
 	for _, tt := range []struct {
@@ -235,7 +240,7 @@ func TestSendTimeout(t *testing.T) {
 	c := <-opened
 	frame := make([]byte, 1<<20)
 	for range 1000 { // more than any system buffers
-		if err := c.Write([][]byte{frame}, protocol.Binary); err != nil {
+		if err := c.Carrier().Write([][]byte{frame}, protocol.Binary); err != nil {
 			if !errors.Is(err, ErrSendTimeout) {
 				t.Fatalf("got %v", err)
 			}
