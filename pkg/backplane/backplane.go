@@ -34,8 +34,12 @@ var (
 	// ErrUnknown reports that an envelope may or may not have been carried. It is
 	// not repeated.
 	ErrUnknown = errors.New("outcome unknown")
-	// ErrUnavailable reports that a subscription could not be confirmed in time.
+	// ErrUnavailable reports that a subscription could not be confirmed in time, or that
+	// what was asked of the backplane was not answered, or refused.
 	ErrUnavailable = errors.New("backplane unavailable")
+	// ErrForeign reports that what the backplane keeps under a connection's id was not
+	// put there by a node of the cluster. It is not trusted, nor replaced.
+	ErrForeign = errors.New("the record is not of this cluster")
 	// ErrClosed reports that the backplane or the attachment has been closed. Errors
 	// of Publish wrap it beside ErrNotSent or ErrUnknown.
 	ErrClosed = errors.New("backplane closed")
@@ -50,6 +54,11 @@ type Backplane interface {
 	// subscription that the attachment holds itself: who must know that it is in
 	// force holds it as well, and waits.
 	Attach(prefix string, r Receiver) (Attachment, error)
+
+	// Advertise tells the other nodes under which address they reach this one: a base
+	// URL such as https://10.0.0.7:7070. They find it in [NodeState] soon after. The
+	// default is empty: none. It may be called at any time, and does not block.
+	Advertise(address string)
 
 	// NodeID returns the node's identifier, unique in the cluster and new with each
 	// start of a process. It has from 1 to [MaxPublisher] bytes.
@@ -94,6 +103,15 @@ type Attachment interface {
 	// or the context's error.
 	Nodes(ctx context.Context) ([]NodeState, error)
 
+	// Node returns one node of the roster, if it is known to be there. It is made to be
+	// asked often: what it says may be as old as the backplane's look at the roster, some
+	// seconds, or where the backplane is away, as old as that. A node that was not there
+	// then is looked for anew; only that may wait, and fail as Nodes does.
+	Node(ctx context.Context, id string) (n NodeState, known bool, err error)
+
+	// Homes returns the directory of the homes of connections.
+	Homes() Homes
+
 	// Subscribe counts one more holder of each channel and returns at once; a channel
 	// is subscribed while it has holders. Wait returns once all of these channels'
 	// subscriptions are in force: what any node publishes from then on arrives. It
@@ -124,6 +142,8 @@ type NodeState struct {
 	ID string
 	// Hearing says that the node, when it last told, was in no gap.
 	Hearing bool
+	// Address is what the node has advertised, or empty.
+	Address string
 }
 
 // A NodeWatcher is a [Receiver] that wants to know of nodes that go. Calls of its methods

@@ -20,6 +20,8 @@ import (
 type Bus struct {
 	mu       sync.Mutex               // guards all nodes and attachments; never held across Deliver
 	attached map[string][]*attachment // by prefix
+
+	homes homeTable
 }
 
 // Join adds a node to the bus.
@@ -47,6 +49,7 @@ type Memory struct {
 	queued      int           // bytes in queue, overhead included
 	room        chan struct{} // closed when the queue has room; nil while nobody waits
 	receiving   bool          // receive runs
+	address     string        // as advertised
 	closed      bool
 }
 
@@ -75,6 +78,13 @@ func NewMemory() *Memory { return new(Bus).Join() }
 
 // NodeID implements [Backplane].
 func (m *Memory) NodeID() string { return m.id }
+
+// Advertise implements [Backplane].
+func (m *Memory) Advertise(address string) {
+	m.bus.mu.Lock()
+	defer m.bus.mu.Unlock()
+	m.address = address
+}
 
 // Healthy implements [Backplane].
 func (m *Memory) Healthy() error {
@@ -217,9 +227,30 @@ func (a *attachment) Nodes(context.Context) ([]NodeState, error) {
 	}
 	var nodes []NodeState
 	for _, of := range bus.attached[a.prefix] {
-		nodes = append(nodes, NodeState{ID: of.node.id, Hearing: true})
+		nodes = append(nodes, of.node.state())
 	}
 	return nodes, nil
+}
+
+// Node implements [Attachment].
+func (a *attachment) Node(_ context.Context, id string) (NodeState, bool, error) {
+	bus := a.node.bus
+	bus.mu.Lock()
+	defer bus.mu.Unlock()
+	if a.hasEnded() {
+		return NodeState{}, false, fmt.Errorf("find node: %w", ErrClosed)
+	}
+	for _, of := range bus.attached[a.prefix] {
+		if of.node.id == id {
+			return of.node.state(), true, nil
+		}
+	}
+	return NodeState{}, false, nil
+}
+
+// state is called with bus.mu held.
+func (m *Memory) state() NodeState {
+	return NodeState{ID: m.id, Hearing: true, Address: m.address}
 }
 
 // publish hands body to all nodes that it is for, or to none: then it returns an error

@@ -61,6 +61,23 @@ func Run(t *testing.T, cluster func(t *testing.T) Cluster) {
 		{"NodesFails", testNodesFails},
 		{"NodeLeft", testNodeLeft},
 
+		{"Node", testNode},
+		{"Advertise", testAdvertise},
+
+		{"Claim", testClaim},
+		{"LostClaim", testLostClaim},
+		{"ClaimRace", testClaimRace},
+		{"ConnectionIDs", testConnectionIDs},
+		{"HomesIsolate", testHomesIsolate},
+		{"Renew", testRenew},
+		{"RenewMany", testRenewMany},
+		{"End", testEnd},
+		{"Move", testMove},
+		{"MovedLife", testMovedLife},
+		{"MoveRace", testMoveRace},
+		{"HomesOutliveNodes", testHomesOutliveNodes},
+		{"HomesFail", testHomesFail},
+
 		{"Detach", testDetach},
 		{"DetachDuringDeliver", testDetachDuringDeliver},
 		{"Close", testClose},

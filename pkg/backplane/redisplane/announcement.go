@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
 // Keys of the roster. Each has a time to live.
@@ -22,7 +24,12 @@ type announcement struct {
 	Incarnation uint64   `json:"incarnation"`
 	Prefixes    []string `json:"prefixes"` // of the hubs it serves
 	Hearing     bool     `json:"hearing"`
-	Left        bool     `json:"left,omitempty"` // it has been closed, and is about to be forgotten
+	Address     string   `json:"address,omitempty"` // under which nodes reach it
+	Left        bool     `json:"left,omitempty"`    // it has been closed, and is about to be forgotten
+}
+
+func (a announcement) state() backplane.NodeState {
+	return backplane.NodeState{ID: a.ID, Hearing: a.Hearing, Address: a.Address}
 }
 
 // sign returns the announcement as it is in Redis.

@@ -94,6 +94,24 @@ func (a *attachment) Nodes(ctx context.Context) ([]backplane.NodeState, error) {
 	return nodes, nil
 }
 
+// Node implements [backplane.Attachment].
+func (a *attachment) Node(ctx context.Context, id string) (n backplane.NodeState, known bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	n, known, err = a.plane.roster.node(ctx, a.prefix, id)
+	if a.isDetached() {
+		n, known, err = backplane.NodeState{}, false, backplane.ErrClosed
+	}
+	if err != nil {
+		return n, known, fmt.Errorf("find node %q: %w", id, err)
+	}
+	return n, known, nil
+}
+
+// Homes implements [backplane.Attachment].
+func (a *attachment) Homes() backplane.Homes { return homes{a} }
+
 // Unsubscribe implements [backplane.Attachment].
 func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
 	a.plane.subscriber.release(a, a.names(channels))

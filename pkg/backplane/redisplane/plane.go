@@ -24,6 +24,7 @@ type Plane struct {
 	subscriber  *subscriber
 	prober      *prober
 	roster      *roster
+	commands    *commander // for the homes of connections
 	attachments attachments
 
 	window backplane.Window // the receive loop's alone
@@ -64,6 +65,7 @@ func New(options Options) (*Plane, error) {
 	p.roster.served = p.attachments.prefixes
 	p.roster.gone = p.nodeGone
 	p.health.changed = p.roster.announce
+	p.commands = newCommander(o, r)
 	if err := p.register(); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
@@ -76,6 +78,10 @@ func New(options Options) (*Plane, error) {
 	p.wg.Go(func() { p.roster.run(ctx) })
 	return p, nil
 }
+
+// Advertise implements [backplane.Backplane]. The address goes into the node's signed
+// announcement.
+func (p *Plane) Advertise(address string) { p.roster.advertise(address) }
 
 // NodeID implements [backplane.Backplane].
 func (p *Plane) NodeID() string { return p.id }
@@ -109,6 +115,7 @@ func (p *Plane) Close() error {
 		}
 		p.stop()
 		p.lane.close()
+		p.commands.close()
 		p.wg.Wait()
 		p.health.close()
 		p.unregister()

@@ -30,7 +30,7 @@ const (
 // of another machine.
 type roster struct {
 	redis    *redis.Options
-	self     announcement // without Prefixes and Hearing
+	self     announcement // without Prefixes, Hearing and Address
 	keys     [][]byte     // the first signs announcements, all verify them
 	interval time.Duration
 	life     time.Duration // of an announcement
@@ -45,7 +45,11 @@ type roster struct {
 	// to be made. It is empty for good when run has ended.
 	using chan *link
 
+	directory directory
+	searching chan struct{} // of capacity 1: full while node reads the roster
+
 	mu        sync.Mutex      // never held across I/O
+	address   string          // as advertised
 	announced map[string]bool // prefixes that others can know to be served here
 	// returned is whom nodes has found since the last look of run, for the census to know.
 	// They are no more than the nodes there are and those that have just gone.
@@ -68,18 +72,33 @@ func newRoster(o Options, r *redis.Options, id string, incarnation uint64, h *he
 	using := make(chan *link, 1)
 	using <- nil
 	return &roster{
-		redis:    r,
-		using:    using,
-		self:     announcement{ID: id, Incarnation: incarnation},
-		keys:     keys,
-		interval: o.ProbeInterval,
-		life:     announcementsMissed * o.ProbeInterval,
-		timeout:  o.DialTimeout,
-		health:   h,
-		logger:   o.Logger,
-		now:      make(chan struct{}, 1),
-		changed:  make(chan struct{}),
+		redis:     r,
+		using:     using,
+		searching: make(chan struct{}, 1),
+		self:      announcement{ID: id, Incarnation: incarnation},
+		keys:      keys,
+		interval:  o.ProbeInterval,
+		life:      announcementsMissed * o.ProbeInterval,
+		timeout:   o.DialTimeout,
+		health:    h,
+		logger:    o.Logger,
+		now:       make(chan struct{}, 1),
+		changed:   make(chan struct{}),
 	}
+}
+
+// advertise has the node announced under the address. It does not block.
+func (r *roster) advertise(address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.address = address
+	r.announce()
+}
+
+func (r *roster) advertised() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.address
 }
 
 // announce makes run announce the node at once. It does not block.
@@ -139,6 +158,7 @@ func (r *roster) look(ctx context.Context) error {
 	a := r.self
 	a.Prefixes = r.served()
 	a.Hearing = r.health.check() == nil
+	a.Address = r.advertised()
 	kept, err := r.write(ctx, a, r.life)
 	r.tellAnnounced(doubts, a.Prefixes, err)
 	if err != nil {
@@ -151,6 +171,7 @@ func (r *roster) look(ctx context.Context) error {
 	}
 	_, there := present[a.ID]
 	died, left := r.census.take(time.Now(), present, kept && there, r.life)
+	r.directory.replace(r.census.known)
 	for _, of := range died {
 		r.gone(of, true)
 	}
@@ -362,7 +383,7 @@ func (r *roster) nodes(ctx context.Context, prefix string) ([]backplane.NodeStat
 	var nodes []backplane.NodeState
 	for _, id := range slices.Sorted(maps.Keys(present)) {
 		if a := present[id]; !a.Left && slices.Contains(a.Prefixes, prefix) {
-			nodes = append(nodes, backplane.NodeState{ID: id, Hearing: a.Hearing})
+			nodes = append(nodes, a.state())
 		}
 	}
 	r.mu.Lock()
@@ -372,4 +393,31 @@ func (r *roster) nodes(ctx context.Context, prefix string) ([]backplane.NodeStat
 	}
 	maps.Copy(r.returned, present)
 	return nodes, nil
+}
+
+// node returns one that serves the prefix: from the directory, or, where that does not
+// know it, from a look of its own.
+func (r *roster) node(ctx context.Context, prefix, id string) (n backplane.NodeState, known bool, err error) {
+	if n, known, settled := r.directory.find(prefix, id); settled {
+		return n, known, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	select {
+	case r.searching <- struct{}{}:
+		defer func() { <-r.searching }()
+	case <-ctx.Done():
+		return n, false, fmt.Errorf("%w: %w", backplane.ErrUnavailable, ctx.Err())
+	}
+	if n, known, settled := r.directory.find(prefix, id); settled { // another has looked
+		return n, known, nil
+	}
+	present, err := r.read(ctx)
+	if err != nil {
+		return n, false, fmt.Errorf("%w: %w", backplane.ErrUnavailable, err)
+	}
+	r.directory.add(present)
+	r.directory.miss(prefix, id)
+	n, known, _ = r.directory.find(prefix, id)
+	return n, known, nil
 }
