@@ -39,6 +39,8 @@ type connection struct {
 	// The encoding that the client chose, an index into hub.protocols. Set by the
 	// handshake, before the connection is registered; constant from then on.
 	encoding int
+	// Counts the client's messages, with stateful reconnect; nil without. Set as encoding.
+	stateful *stateful
 
 	// Read by the heartbeat.
 	lastRead atomic.Int64 // when Receive last returned, unix nanoseconds
@@ -104,6 +106,9 @@ func (c *connection) end(how closing) {
 	connecting := c.connecting
 	c.mu.Unlock()
 
+	if c.stateful != nil {
+		c.link.DisableReconnect() // first, so that no client comes back to something that is ending
+	}
 	c.cancel()
 	for _, i := range c.invocations.close() {
 		c.dropInvocation(i)
@@ -125,11 +130,7 @@ func (c *connection) lastFrame(how closing) []byte {
 	case !c.shaken:
 		return nil
 	}
-	frame, err := c.protocol().Append(nil, &protocol.Close{Error: how.text, AllowReconnect: how.allowReconnect})
-	if err != nil {
-		panic("close message: " + err.Error()) // no value in it can fail to encode
-	}
-	return frame
+	return c.mustAppend(&protocol.Close{Error: how.text, AllowReconnect: how.allowReconnect})
 }
 
 // finish undoes what the connection was. It runs once, in a goroutine of its own
@@ -187,12 +188,13 @@ func (c *connection) lose() {
 	c.end(closing{err: err, gone: true})
 }
 
-// tooSlow ends a connection whose queue is full.
-func (c *connection) tooSlow() {
+// tooSlow ends a connection whose queue is full, or whose client does not acknowledge
+// what it is sent: err says which.
+func (c *connection) tooSlow(err error) {
 	c.hub.metrics.slowConsumers.Inc()
-	c.hub.logger.Warn("connection closed: slow consumer", "hub", c.hub.name)
+	c.hub.logger.Warn("connection closed: slow consumer", "hub", c.hub.name, "error", err, "interrupted", c.out.away())
 	c.hub.logger.Debug("slow consumer", "connection", c.id)
-	c.end(closing{err: errSlowConsumer, text: c.hub.withDetails(textClosedWithError, errSlowConsumer), allowReconnect: true, drop: true})
+	c.end(closing{err: err, text: c.hub.withDetails(textClosedWithError, err), allowReconnect: true, drop: true})
 }
 
 // send encodes a message for this connection alone and enqueues it. The error is that
@@ -216,7 +218,7 @@ func (c *connection) enqueue(frame []byte) {
 	case nil:
 		c.hub.metrics.sent.Inc()
 	case errSlowConsumer:
-		c.tooSlow()
+		c.tooSlow(errSlowConsumer)
 	}
 }
 

@@ -67,7 +67,7 @@ func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 	}
 	h.metrics.sent.Add(float64(d.sent))
 	for _, c := range d.slow {
-		c.tooSlow()
+		c.tooSlow(errSlowConsumer)
 	}
 	return nil
 }

@@ -36,21 +36,25 @@ func (h *Hub) sweep(now time.Time) {
 	for _, c := range h.handshakes.olderThan(now.Add(-h.handshakeTimeout)) {
 		c.end(closing{handshakeError: textHandshakeCancel})
 	}
-	var silent, expired, slow []*connection // ended once no lock is held
+	var silent, expired, starved []*connection // ended once no lock is held
+	interrupted := 0
 	h.registry.each(func(c *connection) {
+		if c.stateful != nil {
+			c.acknowledge()
+			if c.out.away() {
+				interrupted++
+			}
+		}
 		switch {
+		case c.starved(now):
+			starved = append(starved, c)
 		case c.silentFor(now) >= h.clientTimeout:
 			silent = append(silent, c)
 		case c.expired(now):
 			expired = append(expired, c)
 		case now.UnixNano()-c.lastPing >= int64(h.keepAlive) && !c.link.InherentKeepAlive():
 			c.lastPing = now.UnixNano()
-			if c.out.busy() {
-				return // something is on its way to the client anyhow
-			}
-			if c.out.enqueue(h.pings[c.encoding]) == errSlowConsumer {
-				slow = append(slow, c)
-			}
+			c.out.ping(h.pings[c.encoding])
 		}
 	})
 	for _, c := range silent {
@@ -59,18 +63,35 @@ func (h *Hub) sweep(now time.Time) {
 	for _, c := range expired {
 		c.end(closing{allowReconnect: true})
 	}
-	for _, c := range slow {
-		c.tooSlow()
+	for _, c := range starved {
+		c.tooSlow(errNotAcknowledged)
 	}
+	h.metrics.interrupted.Set(float64(interrupted))
 }
 
 // silentFor returns how long the client, which has to have sent a ping before, has
-// sent nothing. While what it sent is being dealt with it is not silent.
+// sent nothing. While what it sent is being dealt with it is not silent, nor while it is
+// away.
 func (c *connection) silentFor(now time.Time) time.Duration {
-	if !c.pinged.Load() || c.reading.Load() || c.link.InherentKeepAlive() {
+	switch {
+	case !c.pinged.Load() || c.reading.Load() || c.link.InherentKeepAlive():
+		return 0
+	case c.stateful != nil && c.out.away():
 		return 0
 	}
 	return time.Duration(now.UnixNano() - c.lastRead.Load())
+}
+
+// starved reports whether the client has not acknowledged for too long what it was sent.
+// While what it sent before is being dealt with, it may have.
+func (c *connection) starved(now time.Time) bool {
+	if c.stateful == nil {
+		return false
+	}
+	if c.reading.Load() {
+		c.out.excuse(now)
+	}
+	return c.out.starved(now)
 }
 
 func (c *connection) expired(now time.Time) bool {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
-	"github.com/heliograph/heliograph/pkg/transport"
 )
 
 // Receive implements [transport.Session]: it takes bytes of the client's stream and
@@ -31,20 +30,18 @@ func (c *connection) Receive(p []byte) {
 	c.reading.Store(false)
 }
 
-// Interrupted implements [transport.Session]. The hub never allows a reconnect.
-func (c *connection) Interrupted(transport.Carrier) {}
-
-// Resumed implements [transport.Session].
-func (c *connection) Resumed(transport.Carrier) {}
-
 // Disconnected implements [transport.Session].
 func (c *connection) Disconnected() {
-	if c.ready && len(c.input) > 0 {
+	switch {
+	case c.ready && len(c.input) > 0:
 		c.settle()
 		c.fail(errConnectionEnded)
-		return
+	case c.stateful != nil && c.out.away():
+		c.settle()
+		c.end(closing{err: errNotResumed, gone: true})
+	default:
+		c.lose()
 	}
-	c.lose()
 }
 
 // consume handles the frames at the beginning of data and returns their length.
@@ -71,9 +68,13 @@ func (c *connection) next(data []byte) int {
 	case errors.Is(err, protocol.ErrIncomplete):
 		return 0
 	case err != nil:
+		c.link.DisableReconnect()
 		c.settle()
 		c.fail(err)
 		return 0
+	}
+	if c.stateful != nil && !c.stateful.take(m) {
+		return n // it has come before, over another carrier
 	}
 	c.hub.metrics.received.Inc()
 	c.handle(m, n)
@@ -126,6 +127,9 @@ func (c *connection) choose(request protocol.HandshakeRequest) (refusal string) 
 			return "Cannot use the '" + p.Name() + "' protocol on the current transport. The transport does not support '" + p.TransferFormat().String() + "' transfer format."
 		}
 		c.encoding = i
+		if request.Version >= statefulVersion && c.link.Stateful() {
+			c.stateful = newStateful()
+		}
 		return ""
 	}
 	return "The protocol '" + request.Protocol + "' is not supported."
@@ -148,8 +152,11 @@ func (c *connection) connect() error {
 		return ErrNoConnection
 	}
 	c.shaken, c.connecting = true, true
-	c.out.release(protocol.AppendHandshakeResponse(nil, ""), c.protocol().TransferFormat())
+	c.out.release(protocol.AppendHandshakeResponse(nil, ""), c.protocol().TransferFormat(), c.newUnacked())
 	c.mu.Unlock()
+	if c.stateful != nil {
+		c.link.AllowReconnect()
+	}
 	c.hub.handshakes.remove(c)
 
 	err := c.guard(func() error { return c.connected(context.WithValue(c.ctx, connectingKey{}, true)) })
@@ -174,7 +181,7 @@ func (c *connection) connect() error {
 
 // handle acts on one message from the client. What the hub has no use for is ignored:
 // an answer to nothing, an item of no stream, a cancellation of what has ended, unknown
-// types.
+// types, Ack and Sequence without stateful reconnect.
 func (c *connection) handle(m protocol.Message, size int) {
 	switch m := m.(type) {
 	case *protocol.Invocation:
@@ -189,11 +196,22 @@ func (c *connection) handle(m protocol.Message, size int) {
 		c.cancelInvocation(m.InvocationID)
 	case *protocol.Ping:
 		c.pinged.Store(true)
+	case *protocol.Ack:
+		if c.stateful != nil {
+			c.out.ack(m.SequenceID)
+		}
+	case *protocol.Sequence:
+		if c.stateful != nil {
+			if err := c.stateful.rewind(m.SequenceID); err != nil {
+				c.fail(err)
+			}
+		}
 	case *protocol.Close:
 		var err error
 		if m.Error != "" {
 			err = &Error{Message: m.Error}
 		}
+		c.link.DisableReconnect()
 		c.settle()
 		c.end(closing{err: err})
 	}

@@ -8,6 +8,9 @@ type metrics struct {
 	received      prometheus.Counter
 	sent          prometheus.Counter
 	slowConsumers prometheus.Counter
+	interrupted   prometheus.Gauge
+	reconnects    prometheus.Counter
+	ackPauses     prometheus.Counter
 	malformed     prometheus.Counter
 	invocations   *prometheus.CounterVec
 
@@ -25,8 +28,13 @@ func newMetrics(hub string) *metrics {
 		}),
 		received:      counter("messages_received_total", "Hub messages received from clients."),
 		sent:          counter("messages_sent_total", "Hub messages put into the queues of clients, pings aside."),
-		slowConsumers: counter("slow_consumers_total", "Connections closed because the client read too slowly."),
-		malformed:     counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
+		slowConsumers: counter("slow_consumers_total", "Connections closed because the client read, or acknowledged, too slowly."),
+		interrupted: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "heliograph_hub_interrupted_connections", Help: "Connections with stateful reconnect whose client is away.", ConstLabels: labels,
+		}),
+		reconnects: counter("reconnects_total", "Stateful reconnects: transports that took over a connection."),
+		ackPauses:  counter("unacknowledged_pauses_total", "Times that nothing more was sent to a client until it acknowledged what it had been sent."),
+		malformed:  counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
 		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments, unauthorized.", ConstLabels: labels,
 		}, []string{"result"}),
@@ -40,7 +48,10 @@ func newMetrics(hub string) *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.connections, m.received, m.sent, m.slowConsumers, m.malformed, m.invocations}
+	return []prometheus.Collector{
+		m.connections, m.received, m.sent, m.slowConsumers, m.malformed, m.invocations,
+		m.interrupted, m.reconnects, m.ackPauses,
+	}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

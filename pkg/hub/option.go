@@ -36,6 +36,7 @@ type config struct {
 	maxMessage       int
 	maxQueueBytes    int
 	maxQueueFrames   int
+	maxUnacked       int
 	maxWaiting       int
 	maxStreams       int
 	parallel         int
@@ -60,6 +61,7 @@ func defaults() config {
 		maxMessage:       32768,
 		maxQueueBytes:    4 << 20,
 		maxQueueFrames:   65536,
+		maxUnacked:       100_000,
 		maxWaiting:       1 << 20,
 		maxStreams:       1000,
 		parallel:         1,

@@ -67,7 +67,7 @@ func TestOutbound(t *testing.T) {
 		want string
 	}{
 		{"what waits is written together", func(o *outbound, p *pipe) {
-			o.release([]byte("{}"), protocol.Text)
+			o.release([]byte("{}"), protocol.Text, nil)
 			synctest.Wait() // the first write is stuck
 			enqueueAll(o, "a", "b", "c")
 			close(p.pending)
@@ -76,10 +76,10 @@ func TestOutbound(t *testing.T) {
 			close(p.pending)
 			enqueueAll(o, "a", "b")
 			synctest.Wait()
-			o.release([]byte("{}"), protocol.Text)
+			o.release([]byte("{}"), protocol.Text, nil)
 		}, "{}ab "},
 		{"the last frame comes last, then the link is closed", func(o *outbound, p *pipe) {
-			o.release([]byte("{}"), protocol.Text)
+			o.release([]byte("{}"), protocol.Text, nil)
 			synctest.Wait()
 			enqueueAll(o, "a")
 			o.finish([]byte("bye"), false)
@@ -90,7 +90,7 @@ func TestOutbound(t *testing.T) {
 			close(p.pending)
 		}, "{}|abye closed"},
 		{"what waits can be dropped", func(o *outbound, p *pipe) {
-			o.release([]byte("{}"), protocol.Text)
+			o.release([]byte("{}"), protocol.Text, nil)
 			synctest.Wait()
 			enqueueAll(o, "a", "b")
 			o.finish([]byte("bye"), true)
@@ -100,7 +100,7 @@ func TestOutbound(t *testing.T) {
 			close(p.pending)
 			enqueueAll(o, "a")
 			o.finish([]byte("refused"), false)
-			o.release([]byte("{}"), protocol.Text)
+			o.release([]byte("{}"), protocol.Text, nil)
 		}, "refused closed"},
 		{"ended without a word", func(o *outbound, p *pipe) {
 			close(p.pending)
@@ -116,7 +116,7 @@ func TestOutbound(t *testing.T) {
 				if got := p.String(); got != tt.want {
 					t.Errorf("got %q, want %q", got, tt.want)
 				}
-				if o.busy() || o.bytes != 0 || o.writing {
+				if o.waiting() || o.bytes != 0 || o.writing {
 					t.Errorf("left: %d bytes, writing %v", o.bytes, o.writing)
 				}
 			})
@@ -128,7 +128,10 @@ func TestOutboundBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{pending: make(chan struct{})}
 		o := queue(p, nil)
-		o.release([]byte(strings.Repeat("x", 1000)), protocol.Text) // alone, so it fits
+		o.release([]byte("{}"), protocol.Text, nil)
+		p.pending <- struct{}{}
+		synctest.Wait()
+		enqueueAll(o, strings.Repeat("x", 1000)) // alone, so it fits
 		synctest.Wait()
 		if err := o.enqueue([]byte("y")); !errors.Is(err, errSlowConsumer) {
 			t.Errorf("above the bytes: %v", err)
@@ -157,7 +160,7 @@ func TestOutboundWriteFails(t *testing.T) {
 		var told []error
 		p := &pipe{err: broken}
 		o := queue(p, func(err error) { told = append(told, err) })
-		o.release([]byte("{}"), protocol.Text)
+		o.release([]byte("{}"), protocol.Text, nil)
 		synctest.Wait()
 		if err := o.enqueue([]byte("a")); !errors.Is(err, errOutboundClosed) {
 			t.Errorf("enqueue afterwards: %v", err)
@@ -177,7 +180,7 @@ func TestOutboundLingers(t *testing.T) {
 		p := &pipe{took: 6 * time.Second}
 		o := queue(p, func(err error) { told = append(told, err) })
 		o.maxBytes = 1 << 30
-		o.release(make([]byte, coalesceBytes), protocol.Text)
+		o.release(make([]byte, coalesceBytes), protocol.Text, nil)
 		for range 3 {
 			if err := o.enqueue(make([]byte, coalesceBytes)); err != nil {
 				t.Fatal(err)
