@@ -21,13 +21,15 @@ type Endpoint struct {
 	minimumVersion       int
 	transports           []Kind
 	statefulReconnects   bool
+	origins              *Origins
 	upgrader             websocket.Upgrader
 }
 
 // Endpoint returns a handler that serves the manager's connections.
 func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
-	e := &Endpoint{m: m, transports: []Kind{WebSockets}}
+	e := &Endpoint{m: m, origins: new(Origins), transports: []Kind{WebSockets}}
 	e.upgrader = newUpgrader(m.SendTimeout)
+	e.upgrader.CheckOrigin = func(*http.Request) bool { return true } // admit has
 	for _, o := range options {
 		o(e)
 	}
@@ -37,6 +39,9 @@ func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
 // ServeHTTP implements http.Handler. For a WebSocket it returns once the transport
 // is open.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r = e.origins.admit(w, r); r == nil {
+		return
+	}
 	identity, ok := e.authorize(w, r)
 	if !ok {
 		return
