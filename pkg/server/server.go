@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,14 @@ import (
 type Config struct {
 	// Listen is the public address, such as ":8080". Port 0 picks a free one.
 	Listen string
+	// TLS is what the public listener presents, such as [Certificate.ServerTLS]; it then
+	// speaks HTTP/2 too, but for WebSockets. Nil: plain HTTP.
+	TLS *tls.Config
+	// TrustedProxies are the networks of the proxies before the node. Those alone are
+	// believed what they tell of their clients: the address, which becomes the request's
+	// RemoteAddr, and whatever they put into Forwarded and X-Forwarded headers. These
+	// headers are taken off other requests. The default is to believe nobody.
+	TrustedProxies []netip.Prefix
 	// AdminListen is the address of health and metrics. Empty: none.
 	AdminListen string
 	// Handler serves the public listener: the hubs at their paths. Required. It is not
@@ -52,12 +62,20 @@ type Config struct {
 
 // headerTimeout bounds how long a client may take over the head of a request, and
 // idleTimeout how long it may keep a connection without one. Neither touches a
-// WebSocket.
+// WebSocket; for what is between, see pace.go.
 const (
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 128 << 10 // a token that names a user of 16 KiB fits
 )
+
+// overHTTP2 says when a connection with many requests is given up: when it is silent and
+// does not answer a ping, or takes nothing for as long as one write may take.
+var overHTTP2 = http.HTTP2Config{
+	SendPingTimeout:  30 * time.Second,
+	PingTimeout:      15 * time.Second,
+	WriteByteTimeout: patience,
+}
 
 // Run serves until ctx ends, and then leaves: it is no longer ready, waits DrainDelay,
 // takes no more connections, tells the clients one after the other over DrainDuration
@@ -110,10 +128,10 @@ func (n *node) listen() error {
 			return fmt.Errorf("listen for admin: %w", err)
 		}
 	}
-	n.public = n.serve(public, n.Handler)
+	n.public = n.serve(public, n.TLS, fromProxies(n.TrustedProxies, paced(n.Handler, patience)))
 	var adminAddr net.Addr
 	if admin != nil {
-		n.admin = n.serve(admin, n.adminHandler())
+		n.admin = n.serve(admin, nil, n.adminHandler())
 		adminAddr = admin.Addr()
 	}
 	if n.Listening != nil {
@@ -122,16 +140,22 @@ func (n *node) listen() error {
 	return nil
 }
 
-func (n *node) serve(l net.Listener, h http.Handler) *http.Server {
+func (n *node) serve(l net.Listener, certificate *tls.Config, h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler:           h,
+		TLSConfig:         certificate,
+		HTTP2:             &overHTTP2,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(n.Logger.Handler(), slog.LevelDebug),
 	}
 	n.serving.Go(func() {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.Serve
+		if certificate != nil {
+			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		}
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 			n.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
 		}
 	})
