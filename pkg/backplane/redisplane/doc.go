@@ -8,9 +8,10 @@
 //
 // A channel is a Redis channel of the same name, behind the hub's prefix. What nodes put
 // on channels, and what others may, is documented at [backplane.Envelope]. Nothing is
-// kept in Redis but the roster, whose keys all have a time to live.
+// kept in Redis but the roster and the homes of connections, whose keys all have a time to
+// live.
 //
-// # Three connections
+// # Four connections
 //
 // One connection publishes. Whatever is waiting when Redis has answered the last
 // pipeline becomes the next one; nothing waits for a pipeline to fill. Envelopes are
@@ -29,6 +30,13 @@
 //
 // Connecting is tried for as long as the plane is open, after pauses at random of up to
 // 2s.
+//
+// The fourth, made when it is needed, is for the homes of connections (commander). Calls
+// that come while a pipeline is in flight make the next one together, so that a thousand
+// claims at a time need no thousand connections. A call fails in time and is not sent
+// again; who wants the outcome asks Redis what is there now. That the record is this
+// node's own is decided by a script in Redis, by how the record begins: it needs to know
+// neither keys nor clocks.
 //
 // # What a node knows of its hearing
 //
@@ -52,6 +60,10 @@
 // own announcement has gone as well, Redis has lost them, or the node was cut off; then
 // all have five intervals to announce themselves again.
 //
+// Who asks for one node is told from what the last look has found (directory), and only
+// where that does not know it by a look of its own, once for each such node between two
+// looks.
+//
 // What is waited for with Subscribe is in force when it is subscribed and the node is
 // announced, on this subscription connection, to serve the prefix: so who reads the
 // roster afterwards finds it there.
@@ -66,6 +78,7 @@
 //	prober        Plane, joined by Close      Close                one probe
 //	roster        Plane, joined by Close      Close, and a second  one announcement
 //	                                          to sign off
+//	commander     Plane, joined by Close      nothing waits        16384 commands
 //	dial          link, joined by its close   connected, DialTimeout, or Close
 //
 // # Locks
@@ -76,6 +89,6 @@
 //	subscriber.mu     the table of channels
 //	health.mu         whether the node hears
 //
-// and, each by itself, lane.mu (the queue), link.mu (the socket) and roster.mu (what has
-// been announced).
+// and, each by itself, lane.mu and commander.mu (the queues), link.mu (the socket),
+// roster.mu (what has been announced) and directory.mu (who is known).
 package redisplane
