@@ -50,12 +50,6 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	return pool
-}
-
 // issue writes a pair of files for a host, for servers and clients, over those that
 // there are.
 func (a *authority) issue(directory, host string, until time.Time) (certFile, keyFile string) {
@@ -96,6 +90,13 @@ func (a *authority) load(directory, host string) *Certificate {
 	}
 	c.interval = 0 // the files are looked at with each handshake
 	return c
+}
+
+// trusting is what a client needs that has no certificate.
+func trusting(a *authority, name string) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return &tls.Config{RootCAs: pool, ServerName: name}
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -213,7 +214,7 @@ func TestMutualTLS(t *testing.T) {
 		refused bool
 	}{
 		{"a node", client(ours, ours, "peer.example"), false},
-		{"nobody", &tls.Config{RootCAs: ours.pool(), ServerName: "peer.example"}, true},
+		{"nobody", trusting(ours, "peer.example"), true},
 		{"a stranger", client(others, ours, "peer.example"), true},
 		{"a node that does not trust this one", client(ours, others, "peer.example"), true},
 		{"a node that looks for another", client(ours, ours, "other.example"), true},

@@ -41,10 +41,10 @@ func TestTLS(t *testing.T) {
 	mux.Handle("/", tells)
 	directory := t.TempDir()
 	n := start(t, Config{Handler: mux, Hubs: []*hub.Hub{h}, Backplane: plane, TLS: a.load(directory, "127.0.0.1").ServerTLS()})
-	trusting := &tls.Config{RootCAs: a.pool()}
+	trust := trusting(a, "")
 
 	for _, http2 := range []bool{true, false} {
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting.Clone(), ForceAttemptHTTP2: http2}}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: http2}}
 		answer, err := client.Get("https://" + n.public + "/somewhere")
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestTLS(t *testing.T) {
 		client.CloseIdleConnections()
 	}
 
-	dialer := websocket.Dialer{TLSClientConfig: trusting.Clone()}
+	dialer := websocket.Dialer{TLSClientConfig: trust.Clone()}
 	socket, answer, err := dialer.Dial("wss://"+n.public+"/chat", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestTLS(t *testing.T) {
 	socket.Close()
 
 	a.issue(directory, "127.0.0.1", time.Now().Add(time.Hour))
-	conn, err := tls.Dial("tcp", n.public, trusting)
+	conn, err := tls.Dial("tcp", n.public, trust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestTLS(t *testing.T) {
 	}
 	conn.Close()
 
-	old := trusting.Clone()
+	old := trust.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	if conn, err := tls.Dial("tcp", n.public, old); err == nil {
 		conn.Close()

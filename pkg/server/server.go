@@ -17,6 +17,7 @@ import (
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/hub"
+	"github.com/heliograph/heliograph/pkg/peer"
 )
 
 // Config says what a node serves, and where.
@@ -38,7 +39,22 @@ type Config struct {
 	Handler http.Handler
 	// Hubs are shut down when the node leaves.
 	Hubs []*hub.Hub
-	// Backplane is closed after the hubs, and reported by /readyz?verbose. May be nil.
+	// Peers lets other nodes forward requests to this one, and the other way round. They
+	// are closed after the hubs. Nil: none, and no node-to-node listener.
+	Peers *peer.Peers
+	// PeerListen is the address of the node-to-node listener, which serves Handler to
+	// whoever has a cluster key. It is for the nodes' network, not for the public.
+	// Required with Peers. Port 0 picks a free one.
+	PeerListen string
+	// PeerTLS is what that listener presents, and whom it takes, such as
+	// [Certificate.MutualTLS]. Nil: plain HTTP.
+	PeerTLS *tls.Config
+	// PeerAdvertise is the host under which other nodes reach that listener: a name or an
+	// address, with a port if that is not the listener's. The default is the listener's
+	// host, or the machine's name if it listens on all.
+	PeerAdvertise string
+	// Backplane is closed after the hubs, and reported by /readyz?verbose. Other nodes are
+	// told by it where to find this one. May be nil.
 	Backplane backplane.Backplane
 	// Gatherer is what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
@@ -53,8 +69,8 @@ type Config struct {
 	// ShutdownTimeout bounds what is left to do then: the time in which clients and hub
 	// methods have to end by themselves. The default is 10s.
 	ShutdownTimeout time.Duration
-	// Listening, if not nil, is called once both addresses are listened on, with what
-	// they have become; admin is nil if there is none.
+	// Listening, if not nil, is called once all addresses are listened on, with what the
+	// public and the admin address have become; admin is nil if there is none.
 	Listening func(public, admin net.Addr)
 	// Logger gets what no client can be told. The default is slog.Default().
 	Logger *slog.Logger
@@ -79,8 +95,8 @@ var overHTTP2 = http.HTTP2Config{
 
 // Run serves until ctx ends, and then leaves: it is no longer ready, waits DrainDelay,
 // takes no more connections, tells the clients one after the other over DrainDuration
-// to reconnect elsewhere, waits until they are gone or ShutdownTimeout is over, and
-// closes the backplane. So it returns within the sum of the three after ctx has ended:
+// to reconnect elsewhere, waits until they are gone or ShutdownTimeout is over, cuts what
+// it forwards to other nodes, and closes the backplane. So it returns within the sum of the three after ctx has ended:
 // nil if that went well, and an error if it could not listen, or had to cut what did
 // not end in time.
 func Run(ctx context.Context, c Config) error {
@@ -93,7 +109,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Handler == http.DefaultServeMux {
 		return errors.New("the default mux is not for the public: packages put profiles on it")
 	}
-	n := &node{Config: c, failed: make(chan error, 2)}
+	n := &node{Config: c, failed: make(chan error, 3)}
 	if err := n.listen(); err != nil {
 		return errors.Join(err, n.leave())
 	}
@@ -110,29 +126,53 @@ func Run(ctx context.Context, c Config) error {
 // A node is a running Config.
 type node struct {
 	Config
-	public, admin *http.Server // nil until listening
-	leaving       atomic.Bool
-	serving       sync.WaitGroup // the goroutines in http.Server.Serve, which leave ends
-	failed        chan error     // one for each of them
+	public, peer, admin *http.Server // nil until listening
+	leaving             atomic.Bool
+	serving             sync.WaitGroup // the goroutines in http.Server.Serve, which leave ends
+	failed              chan error     // one for each of them
 }
 
-func (n *node) listen() error {
-	public, err := net.Listen("tcp", n.Listen)
-	if err != nil {
+// listen listens on all addresses before it serves on any.
+func (n *node) listen() (err error) {
+	var public, between, admin net.Listener
+	defer func() {
+		for _, l := range []net.Listener{public, between, admin} {
+			if err != nil && l != nil {
+				l.Close()
+			}
+		}
+	}()
+	if public, err = net.Listen("tcp", n.Listen); err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}
-	var admin net.Listener
-	if n.AdminListen != "" {
-		if admin, err = net.Listen("tcp", n.AdminListen); err != nil {
-			public.Close()
-			return fmt.Errorf("listen for admin: %w", err)
+	var advertised string
+	if n.Peers != nil {
+		if between, err = net.Listen("tcp", n.PeerListen); err != nil {
+			return fmt.Errorf("listen for other nodes: %w", err)
+		}
+		if advertised, err = advertisedURL(between.Addr(), n.PeerAdvertise, n.PeerTLS != nil); err != nil {
+			return fmt.Errorf("advertise the node-to-node address: %w", err)
 		}
 	}
-	n.public = n.serve(public, n.TLS, fromProxies(n.TrustedProxies, paced(n.Handler, patience)))
 	var adminAddr net.Addr
+	if n.AdminListen != "" {
+		if admin, err = net.Listen("tcp", n.AdminListen); err != nil {
+			return fmt.Errorf("listen for admin: %w", err)
+		}
+		adminAddr = admin.Addr()
+	}
+
+	handler := paced(n.Handler, patience)
+	n.public = n.serve(public, n.TLS, fromProxies(n.TrustedProxies, handler))
+	if between != nil {
+		n.peer = n.serve(between, n.PeerTLS, n.Peers.Handler(handler))
+		n.Logger.Info("other nodes reach this one", "listen", between.Addr(), "advertised", advertised)
+		if n.Backplane != nil {
+			n.Backplane.Advertise(advertised)
+		}
+	}
 	if admin != nil {
 		n.admin = n.serve(admin, nil, n.adminHandler())
-		adminAddr = admin.Addr()
 	}
 	if n.Listening != nil {
 		n.Listening(public.Addr(), adminAddr)
@@ -141,10 +181,11 @@ func (n *node) listen() error {
 }
 
 func (n *node) serve(l net.Listener, certificate *tls.Config, h http.Handler) *http.Server {
+	settings := overHTTP2
 	s := &http.Server{
 		Handler:           h,
-		TLSConfig:         certificate,
-		HTTP2:             &overHTTP2,
+		TLSConfig:         certificate.Clone(), // net/http adds to it
+		HTTP2:             &settings,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -180,26 +221,35 @@ func (n *node) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.ShutdownTimeout)
 	defer cancel()
 
-	errs := make([]error, len(n.Hubs)+1)
-	var ending sync.WaitGroup
+	ended := make([]error, len(n.Hubs)) // of each hub
+	var stopped error                   // of the public listener
+	var hubs, public sync.WaitGroup
 	for i, h := range n.Hubs {
-		ending.Go(func() { errs[i] = h.Shutdown(ctx) })
+		hubs.Go(func() { ended[i] = h.Shutdown(ctx) })
 	}
-	if n.public != nil {
-		ending.Go(func() { errs[len(n.Hubs)] = stop(ctx, n.public) })
+	public.Go(func() { stopped = stop(ctx, n.public) })
+	// What other nodes forward is for the hubs, until these are done. What this node
+	// forwards has nobody to end it.
+	hubs.Wait()
+	if n.Peers != nil {
+		n.Peers.Close()
 	}
-	ending.Wait()
+	errs := append(ended, stop(ctx, n.peer))
+	public.Wait()
+	errs = append(errs, stopped)
 	if n.Backplane != nil {
 		errs = append(errs, n.Backplane.Close())
 	}
-	if n.admin != nil {
-		errs = append(errs, stop(ctx, n.admin))
-	}
+	errs = append(errs, stop(ctx, n.admin))
 	n.serving.Wait()
 	return errors.Join(errs...)
 }
 
+// stop ends a server in order if there is time, and at once if not.
 func stop(ctx context.Context, s *http.Server) error {
+	if s == nil {
+		return nil
+	}
 	if err := s.Shutdown(ctx); err != nil {
 		s.Close()
 		return fmt.Errorf("finish requests: %w", err)
