@@ -66,6 +66,7 @@
 //
 //	results.mu         the answers that clients of this node owe
 //	operations.mu      what is asked of other nodes, and performed for them
+//	holdings.mu        what stays here of other nodes' operations
 //
 // The three lists are apart: no lock of one is taken under a lock of another. A
 // connection's invocations.mu and the lock of the handshakes are taken under none and

@@ -75,19 +75,44 @@ func (g Groups) add(ctx context.Context, connectionID, group string, options []M
 	}
 	c := g.hub.registry.connection(connectionID)
 	if c == nil {
+		return g.addElsewhere(ctx, backplane.TargetConnection, connectionID, group, options)
+	}
+	j := c.beginJoin(group) // before anybody is asked, so that a removal meanwhile is not overtaken
+	defer c.endJoin(j)
+	o, err := g.authorize(ctx, group, options)
+	if err != nil {
+		return err
+	}
+	return c.joinGroup(ctx, j, o.expires)
+}
+
+// addElsewhere adds connections that are, or may be, on other nodes. Where somebody is
+// asked about it, it is begun there before.
+func (g Groups) addElsewhere(ctx context.Context, kind backplane.TargetKind, target, group string, options []MembershipOption) error {
+	if g.hub.joinAuthorizer == nil || g.caller == nil {
 		o, err := g.authorize(ctx, group, options)
 		if err != nil {
 			return err
 		}
-		return g.hub.atConnection(ctx, o.operation(backplane.TargetConnection, connectionID, group))
-	}
-	j := c.beginJoin(group) // before anybody is asked, so that a removal meanwhile is not overtaken
-	o, err := g.authorize(ctx, group, options)
-	if err != nil {
-		c.endJoin(j)
+		if kind == backplane.TargetConnection {
+			return g.hub.atConnection(ctx, o.operation(kind, target, group))
+		}
+		_, err = g.hub.everywhere(ctx, o.operation(kind, target, group))
 		return err
 	}
-	return c.joinGroup(ctx, j, o.expires)
+	j, err := g.hub.beginRemoteJoin(ctx, kind, target, group)
+	if err != nil {
+		return err
+	}
+	committed := false
+	defer func() { j.end(committed) }()
+	o, err := g.authorize(ctx, group, options)
+	if err != nil {
+		return err
+	}
+	err = j.commit(ctx, o.operation(kind, target, group))
+	committed = err == nil
+	return err
 }
 
 // authorize returns how the membership may be.
@@ -113,9 +138,9 @@ func (g Groups) authorize(ctx context.Context, group string, options []Membershi
 // why to the client. A time that is not zero is when the membership ends at the latest.
 // It is called concurrently.
 //
-// A removal while it thinks cancels the join of a connection of this node by Add. Where a
-// connection of another node or a user is to be added, the removal may come before the
-// join that is then asked for.
+// The join has begun by then, on every node on which it will take effect: a removal while
+// the authorizer thinks, asked for by any node, cancels it. So it is called after a
+// connection has been found, and after all nodes have answered where a user is to be added.
 type JoinAuthorizer func(ctx context.Context, caller *Caller, group string) (expires time.Time, err error)
 
 // WithJoinAuthorizer asks a about each Add that is made on behalf of a client, that is

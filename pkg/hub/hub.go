@@ -42,6 +42,7 @@ type Hub struct {
 	results results
 
 	operations operations
+	holdings   holdings
 	pings      [][]byte // by encoding
 	metrics    *metrics
 
@@ -157,7 +158,11 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	}
 	err := h.connections.Wait(ctx)
 	if err == nil {
-		err = h.waitForWork(ctx)
+		err = waitFor(ctx, &h.work)
+	}
+	h.operations.close()
+	if err == nil { // so that those who asked are answered, while that is possible
+		err = waitFor(ctx, &h.operations.performing)
 	}
 	if err != nil {
 		h.connections.Abort()
@@ -166,7 +171,8 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	h.cancel()
 	h.beat.Wait()
 	h.attachment.Detach()
-	h.operations.close()
+	h.operations.performing.Wait()
+	h.holdings.dropAll()
 	if h.ownPlane != nil {
 		err = errors.Join(err, h.ownPlane.Close())
 	}
@@ -176,10 +182,10 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	return err
 }
 
-func (h *Hub) waitForWork(ctx context.Context) error {
+func waitFor(ctx context.Context, work *sync.WaitGroup) error {
 	done := make(chan struct{})
-	go func() { // ends with the last hub method
-		h.work.Wait()
+	go func() { // ends with the last hub method, or operation
+		work.Wait()
 		close(done)
 	}()
 	select {

@@ -172,14 +172,22 @@ func leftOf(h *Hub, idle bool) error {
 	if channels := h.registry.channels(); channels > 0 || !idle && len(all) > 0 {
 		return fmt.Errorf("%d connections, %d channels", len(all), channels)
 	}
+	return h.left(all)
+}
+
+// left says what there is besides the connections and their names.
+func (h *Hub) left(all []*connection) error {
 	h.results.mu.Lock()
 	answers := len(h.results.pending)
 	h.results.mu.Unlock()
 	h.operations.mu.Lock()
 	operations := len(h.operations.pending)
 	h.operations.mu.Unlock()
-	if answers+operations > 0 {
-		return fmt.Errorf("%d answers, %d operations awaited", answers, operations)
+	h.holdings.mu.Lock()
+	held := len(h.holdings.held)
+	h.holdings.mu.Unlock()
+	if answers+operations+held > 0 {
+		return fmt.Errorf("%d answers, %d operations awaited; %d held", answers, operations, held)
 	}
 	for _, c := range all {
 		if err := c.left(); err != nil {

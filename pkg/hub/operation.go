@@ -14,7 +14,8 @@ import (
 )
 
 // An UnansweredError reports nodes that did not say in time that an operation is in
-// force on them. It may be, and may come to be.
+// force on them. It may be, and may come to be. Of an operation on one connection it
+// names the connection's node, or, where that could not be found out, all that it may be.
 type UnansweredError struct {
 	Nodes []string // ids, sorted
 }
@@ -27,10 +28,6 @@ func (e *UnansweredError) Error() string {
 // Is reports that the error is one of [backplane.ErrUnavailable].
 func (e *UnansweredError) Is(target error) bool { return target == backplane.ErrUnavailable }
 
-// maxOperating is how many operations of others a node performs at a time. Those beyond
-// are not performed, which their askers hear by nobody answering.
-const maxOperating = 1024
-
 // operations are those that this node has asked the cluster for, and those that it
 // performs for others.
 type operations struct {
@@ -42,45 +39,26 @@ type operations struct {
 	closed  bool
 }
 
-// perform runs f in a goroutine, unless limit of them run or the hub is shut down.
-func (o *operations) perform(limit int, f func()) (performed bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed || o.running >= limit {
-		return false
-	}
-	o.running++
-	o.performing.Go(func() { // ends within the operation time-out
-		f()
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.running--
-	})
-	return true
-}
-
-// close performs no more, and waits for those that are being performed.
-func (o *operations) close() {
-	o.mu.Lock()
-	o.closed = true
-	o.mu.Unlock()
-	o.performing.Wait()
-}
-
 // A pendingOperation waits for the replies to one. All but replied is guarded by the
 // operations' mu.
 type pendingOperation struct {
 	of      *operations
 	id      backplane.OperationID
-	waiting map[string]bool // nodes that have not replied; nil: whoever replies
-	replies []backplane.Reply
-	replied chan struct{} // of capacity 1: there are replies to look at, or fewer to wait for
+	waiting map[string]bool   // nodes that have not replied; nil: whoever replies
+	replies []backplane.Reply // not yet taken by next, or all of them where nodes are waited for
+	asked   string            // the node that has asked the client, and will reply again
+	gone    []string          // nodes that have died or left since expect
+	replied chan struct{}     // of capacity 1: there are replies to look at, or nodes have gone
 }
 
-// expect begins to take replies, from the nodes given, or from anybody.
-func (o *operations) expect(nodes map[string]bool) *pendingOperation {
-	p := &pendingOperation{of: o, waiting: nodes, replied: make(chan struct{}, 1)}
-	rand.Read(p.id[:])
+func newOperationID() (id backplane.OperationID) {
+	rand.Read(id[:])
+	return id
+}
+
+// expect begins to take replies, from anybody, and to note who goes.
+func (o *operations) expect() *pendingOperation {
+	p := &pendingOperation{of: o, id: newOperationID(), replied: make(chan struct{}, 1)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.pending == nil {
@@ -90,6 +68,18 @@ func (o *operations) expect(nodes map[string]bool) *pendingOperation {
 	return p
 }
 
+// waitFor takes replies from these nodes only, but for those that have gone meanwhile.
+func (p *pendingOperation) waitFor(nodes []string) {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	p.waiting = make(map[string]bool, len(nodes))
+	for _, node := range nodes {
+		if !slices.Contains(p.gone, node) {
+			p.waiting[node] = true
+		}
+	}
+}
+
 // forget takes no more replies.
 func (p *pendingOperation) forget() {
 	p.of.mu.Lock()
@@ -97,7 +87,8 @@ func (p *pendingOperation) forget() {
 	delete(p.of.pending, p.id)
 }
 
-// receive takes a reply. The receive loop calls it.
+// receive takes a reply. The receive loop calls it. A reply may come twice, of which
+// waiting and next take one.
 func (o *operations) receive(r backplane.Reply) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -106,6 +97,9 @@ func (o *operations) receive(r backplane.Reply) {
 		return // late, or not asked
 	}
 	delete(p.waiting, r.Node)
+	if r.Outcome == backplane.OutcomeAccepted {
+		p.asked = r.Node
+	}
 	p.replies = append(p.replies, r)
 	p.signal()
 }
@@ -115,10 +109,8 @@ func (o *operations) nodeGone(node string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, p := range o.pending {
-		asked := slices.ContainsFunc(p.replies, func(r backplane.Reply) bool {
-			return r.Node == node && r.Outcome == backplane.OutcomeAccepted
-		})
-		if asked {
+		p.gone = append(p.gone, node)
+		if p.asked == node {
 			p.replies = append(p.replies, backplane.Reply{Node: node, Outcome: backplane.OutcomeNothing})
 		}
 		delete(p.waiting, node)
@@ -126,6 +118,7 @@ func (o *operations) nodeGone(node string) {
 	}
 }
 
+// signal is called with the operations' mu held.
 func (p *pendingOperation) signal() {
 	select {
 	case p.replied <- struct{}{}:
@@ -133,7 +126,21 @@ func (p *pendingOperation) signal() {
 	}
 }
 
-// look returns the replies so far, and the nodes that are still to reply.
+// next takes one reply, if there is one.
+func (p *pendingOperation) next() (r backplane.Reply, ok bool) {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if len(p.replies) == 0 {
+		return r, false
+	}
+	r, p.replies = p.replies[0], p.replies[1:]
+	if len(p.replies) > 0 {
+		p.signal()
+	}
+	return r, true
+}
+
+// look returns the replies so far, and the nodes that are still to reply, sorted.
 func (p *pendingOperation) look() (replies []backplane.Reply, waiting []string) {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
@@ -144,23 +151,47 @@ func (p *pendingOperation) look() (replies []backplane.Reply, waiting []string) 
 	return slices.Clone(p.replies), waiting
 }
 
-// everywhere has every node of the cluster perform an operation, and returns once all
-// have, whether any of them had the target. A node that dies meanwhile is not waited
-// for: what it held is gone.
-func (h *Hub) everywhere(ctx context.Context, o backplane.Operation) (found bool, err error) {
+// operating bounds an operation in time, and by the end of the hub.
+func (h *Hub) operating(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(h.ctx, func() { end(ErrClosed) })
 	ctx, cancel := context.WithTimeout(ctx, h.operationTimeout)
+	return ctx, func() {
+		stop()
+		cancel()
+		end(nil)
+	}
+}
+
+// everywhere has every node of the cluster perform an operation, and returns once all
+// have, whether any of them had the target. A node that goes meanwhile is not waited for:
+// what it held is gone.
+func (h *Hub) everywhere(ctx context.Context, o backplane.Operation) (found bool, err error) {
+	p := h.operations.expect() // before the nodes are looked up, so that none goes unseen
+	defer p.forget()
+	ctx, cancel := h.operating(ctx)
 	defer cancel()
-	nodes, err := h.attachment.Nodes(ctx)
+	nodes, err := h.nodes(ctx)
 	if err != nil {
 		return false, err
 	}
-	waiting := make(map[string]bool, len(nodes))
+	return h.atNodes(ctx, p, o, nodes)
+}
+
+// nodes returns the ids of all nodes.
+func (h *Hub) nodes(ctx context.Context) (ids []string, err error) {
+	nodes, err := h.attachment.Nodes(ctx)
 	for _, n := range nodes {
-		waiting[n.ID] = true
+		ids = append(ids, n.ID)
 	}
-	p := h.operations.expect(waiting)
-	defer p.forget()
-	if err := h.publishOperation(ctx, p, backplane.All, o); err != nil {
+	return ids, err
+}
+
+// atNodes has every node perform an operation, and waits for those given.
+func (h *Hub) atNodes(ctx context.Context, p *pendingOperation, o backplane.Operation, nodes []string) (found bool, err error) {
+	p.waitFor(nodes)
+	o.ID = p.id
+	if err := h.publishOperation(ctx, backplane.All, o); err != nil {
 		return false, err
 	}
 	for {
@@ -171,6 +202,9 @@ func (h *Hub) everywhere(ctx context.Context, o backplane.Operation) (found bool
 		select {
 		case <-p.replied:
 		case <-ctx.Done():
+			if context.Cause(ctx) == ErrClosed {
+				return false, ErrClosed
+			}
 			_, waiting = p.look()
 			return false, &UnansweredError{waiting}
 		}
@@ -185,45 +219,114 @@ func outcomeOf(replies []backplane.Reply) (found bool, err error) {
 		case backplane.OutcomeDone:
 			found = true
 		case backplane.OutcomeFailed:
-			failed = append(failed, fmt.Errorf("node %s: %s", r.Node, r.Error))
+			failed = append(failed, &remoteError{r.Node, r.Error})
 		}
 	}
 	return found, errors.Join(failed...)
 }
 
+// A remoteError is why an operation failed on a node.
+type remoteError struct{ node, text string }
+
+func (e *remoteError) Error() string {
+	if e.node == "" {
+		return e.text
+	}
+	return "node " + e.node + ": " + e.text
+}
+
+// Is reports whether the text has a line that is the target's.
+func (e *remoteError) Is(target error) bool {
+	return (target == ErrRemoved || target == ErrExpired) && slices.Contains(strings.Split(e.text, "\n"), target.Error())
+}
+
 // atConnection has the node that holds a connection perform an operation on it.
 func (h *Hub) atConnection(ctx context.Context, o backplane.Operation) error {
 	if c := h.registry.connection(o.Target); c != nil {
-		targets := []*connection{c}
-		_, err := outcomeOf([]backplane.Reply{h.apply(ctx, o, targets, beginJoins(o, targets))})
+		_, err := outcomeOf([]backplane.Reply{h.apply(ctx, o, h.prepare(o))})
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.operationTimeout)
-	defer cancel()
-	p := h.operations.expect(nil)
+	p := h.operations.expect()
 	defer p.forget()
-	if err := h.publishToHolder(ctx, p, o); err != nil {
+	r, err := h.atHolder(ctx, p, o)
+	if err != nil {
 		return err
 	}
-	select {
-	case <-p.replied:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: the node of the connection did not answer", backplane.ErrUnavailable)
-	}
-	replies, _ := p.look()
-	found, err := outcomeOf(replies)
-	if err == nil && !found {
+	return errorAtHolder(r)
+}
+
+// errorAtHolder is what the holder's reply to an operation means.
+func errorAtHolder(r backplane.Reply) error {
+	if r.Outcome == backplane.OutcomeNothing {
 		return ErrNoConnection
 	}
+	_, err := outcomeOf([]backplane.Reply{r})
 	return err
+}
+
+// atHolder has the node that holds a connection, which is not this one, perform an
+// operation, and returns its first reply. While there is none, which node that is can
+// only be asked: halfway through the time that there is, and when a node has gone.
+func (h *Hub) atHolder(ctx context.Context, p *pendingOperation, o backplane.Operation) (backplane.Reply, error) {
+	ctx, cancel := h.operating(ctx)
+	defer cancel()
+	o.ID = p.id
+	if err := h.publishToHolder(ctx, o); err != nil {
+		return backplane.Reply{}, err
+	}
+	halfway := time.NewTimer(h.operationTimeout / 2)
+	defer halfway.Stop()
+	search := h.operations.expect()
+	defer search.forget()
+	var suspects []string // where the connection may be, as far as is known
+	for {
+		select {
+		case <-p.replied:
+		case <-search.replied:
+		case <-halfway.C:
+		case <-ctx.Done():
+			return backplane.Reply{}, unansweredAtHolder(ctx, suspects)
+		}
+		if r, ok := p.next(); ok {
+			return r, nil
+		}
+		if r, ok := search.next(); ok {
+			if r.Outcome == backplane.OutcomeNothing {
+				return backplane.Reply{}, ErrNoConnection
+			}
+			suspects = []string{r.Node}
+			continue
+		}
+		exists := backplane.Operation{ID: search.id, Kind: backplane.OpExists, TargetKind: o.TargetKind, Target: o.Target}
+		if err := h.publishToHolder(ctx, exists); errors.Is(err, ErrNoConnection) {
+			if r, ok := p.next(); ok {
+				return r, nil
+			}
+			return backplane.Reply{}, ErrNoConnection
+		}
+		if nodes, err := h.nodes(ctx); err == nil {
+			suspects = slices.Sorted(slices.Values(slices.DeleteFunc(nodes, func(id string) bool { return id == h.plane.NodeID() })))
+		}
+	}
+}
+
+// unansweredAtHolder is the error where the node of a connection has not answered.
+func unansweredAtHolder(ctx context.Context, suspects []string) error {
+	switch {
+	case context.Cause(ctx) == ErrClosed:
+		return ErrClosed
+	case len(suspects) > 0:
+		return &UnansweredError{suspects}
+	default:
+		return fmt.Errorf("%w: the node of the connection did not answer", backplane.ErrUnavailable)
+	}
 }
 
 // publishToHolder publishes an operation on a connection that is not of this node. If
 // nobody gets it there is no such connection, unless some node does not hear.
-func (h *Hub) publishToHolder(ctx context.Context, p *pendingOperation, o backplane.Operation) error {
+func (h *Hub) publishToHolder(ctx context.Context, o backplane.Operation) error {
 	ch := backplane.Connection(o.Target)
-	o.ID, o.Asker = p.id, h.plane.NodeID()
-	n, err := h.attachment.PublishCounted(ctx, backplane.AppendOperation(nil, h.connections.Keys, h.address(ch), o), ch)
+	n, err := h.attachment.PublishCounted(ctx, h.signed(ch, o), ch)
 	if err != nil || n > 0 {
 		return err
 	}
@@ -239,104 +342,14 @@ func (h *Hub) publishToHolder(ctx context.Context, p *pendingOperation, o backpl
 	return ErrNoConnection
 }
 
-func (h *Hub) publishOperation(ctx context.Context, p *pendingOperation, ch backplane.Channel, o backplane.Operation) error {
-	o.ID, o.Asker = p.id, h.plane.NodeID()
-	return h.attachment.Publish(ctx, backplane.AppendOperation(nil, h.connections.Keys, h.address(ch), o), ch)
+func (h *Hub) publishOperation(ctx context.Context, ch backplane.Channel, o backplane.Operation) error {
+	return h.attachment.Publish(ctx, h.signed(ch, o), ch)
 }
 
-// receiveOperation performs what another node, or this one, has asked for. The receive
-// loop calls it, so the work is done elsewhere.
-func (h *Hub) receiveOperation(o backplane.Operation) {
-	targets := h.targets(o)
-	joinings := beginJoins(o, targets) // now, so that a removal that comes next cancels them
-	performed := h.operations.perform(maxOperating, func() {
-		ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
-		defer cancel()
-		h.reply(ctx, o, h.apply(ctx, o, targets, joinings))
-	})
-	if !performed {
-		for i, j := range joinings {
-			targets[i].endJoin(j)
-		}
-		h.logger.Warn("operation of another node not performed: too many at a time, or leaving", "hub", h.name)
-	}
-}
-
-// beginJoins begins the joins that an operation asks for, one for each target.
-func beginJoins(o backplane.Operation, targets []*connection) (joinings []*joining) {
-	if o.Kind != backplane.OpAddToGroup {
-		return nil
-	}
-	for _, c := range targets {
-		joinings = append(joinings, c.beginJoin(o.Group))
-	}
-	return joinings
-}
-
-// reply answers an operation. Without the backplane the asker gets no answer, which it
-// knows what to make of.
-func (h *Hub) reply(ctx context.Context, o backplane.Operation, r backplane.Reply) {
-	r.ID, r.Node = o.ID, h.plane.NodeID()
-	ch := backplane.Node(o.Asker)
-	if err := h.attachment.Publish(ctx, backplane.AppendReply(nil, h.connections.Keys, h.address(ch), r), ch); err != nil {
-		h.logger.Debug("operation not answered", "hub", h.name, "error", err)
-	}
-}
-
-// targets returns the connections of this node that an operation is for.
-func (h *Hub) targets(o backplane.Operation) (targets []*connection) {
-	add := func(c *connection) { targets = append(targets, c) }
-	switch o.TargetKind {
-	case backplane.TargetConnection:
-		if c := h.registry.connection(o.Target); c != nil {
-			add(c)
-		}
-	case backplane.TargetUser:
-		h.registry.eachMember(backplane.User(o.Target), add)
-	case backplane.TargetGroup:
-		h.registry.eachMember(backplane.Group(o.Target), add)
-	}
-	return targets
-}
-
-// apply performs an operation on connections of this node, for which beginJoins has been
-// called, and says what came of it.
-func (h *Hub) apply(ctx context.Context, o backplane.Operation, targets []*connection, joinings []*joining) backplane.Reply {
-	if len(targets) == 0 {
-		return backplane.Reply{Outcome: backplane.OutcomeNothing}
-	}
-	var failed []error
-	for i, c := range targets {
-		switch o.Kind {
-		case backplane.OpExists:
-		case backplane.OpAddToGroup:
-			err := c.joinGroup(ctx, joinings[i], expiryOf(o))
-			if err != nil && !errors.Is(err, ErrNoConnection) {
-				failed = append(failed, err)
-			}
-		case backplane.OpRemove:
-			c.leaveGroup(o.Group)
-		case backplane.OpRemoveFromAll:
-			c.leaveAllGroups()
-		case backplane.OpClose:
-			c.end(closing{text: o.Reason, allowReconnect: o.AllowReconnect})
-		case backplane.OpAsk:
-			return h.askFor(o, c)
-		default:
-			failed = append(failed, fmt.Errorf("operation %d is not known here", o.Kind))
-		}
-	}
-	if err := errors.Join(failed...); err != nil {
-		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: err.Error()}
-	}
-	return backplane.Reply{Outcome: backplane.OutcomeDone}
-}
-
-func expiryOf(o backplane.Operation) time.Time {
-	if o.Expires == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(int64(o.Expires))
+// signed returns the body of an operation that this node asks for.
+func (h *Hub) signed(ch backplane.Channel, o backplane.Operation) []byte {
+	o.Asker = h.plane.NodeID()
+	return backplane.AppendOperation(nil, h.connections.Keys, h.address(ch), o)
 }
 
 // address is the whole name of a channel, which operations and replies are signed with.
@@ -347,12 +360,18 @@ func (h *Hub) address(ch backplane.Channel) backplane.Channel {
 var _ backplane.NodeWatcher = receiver{}
 
 // NodeLeft implements [backplane.NodeWatcher].
-func (h receiver) NodeLeft(node string) { h.operations.nodeGone(node) }
+func (h receiver) NodeLeft(node string) { h.nodeGone(node) }
 
 // NodeDied implements [backplane.NodeWatcher].
 func (h receiver) NodeDied(node string) {
-	h.operations.nodeGone(node)
+	h.nodeGone(node)
 	if h.nodeDied != nil {
 		h.nodeDied(node)
 	}
+}
+
+// nodeGone drops what the node has asked for, and waits for it no longer.
+func (h *Hub) nodeGone(node string) {
+	h.holdings.dropOf(node)
+	h.operations.nodeGone(node)
 }

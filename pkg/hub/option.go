@@ -44,6 +44,7 @@ type config struct {
 	methodOptions    []methodOptions
 	joinAuthorizer   JoinAuthorizer
 	operationTimeout time.Duration
+	lease            time.Duration // of what stays with other nodes, see holdings
 	nodeDied         func(node string)
 	maxName          int
 	detailedErrors   bool
@@ -66,6 +67,7 @@ func defaults() config {
 		maxStreams:       1000,
 		parallel:         1,
 		operationTimeout: 5 * time.Second,
+		lease:            90 * time.Second,
 		maxName:          16 << 10,
 	}
 }

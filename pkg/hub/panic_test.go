@@ -99,9 +99,10 @@ func TestRemovalAfterAdd(t *testing.T) {
 	c := newCluster(t)
 	h := c.hubs[0]
 	for range 100 {
-		p := h.operations.expect(nil)
+		p := h.operations.expect()
 		add := membershipOptions{}.operation(backplane.TargetUser, "ben", "room")
-		if err := h.publishOperation(t.Context(), p, backplane.All, add); err != nil {
+		add.ID = p.id
+		if err := h.publishOperation(t.Context(), backplane.All, add); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Groups().RemoveUser(t.Context(), "ben", "room"); err != nil && !errors.Is(err, ErrRemoved) {

@@ -101,14 +101,12 @@ func (h *Hub) exists(ctx context.Context, what string, kind backplane.TargetKind
 // as Add does one. Later connections of the user are no members. That there are none is
 // no error. An [UnansweredError] names nodes on which it may not be in force.
 //
-// On a client's behalf, the [JoinAuthorizer] is asked about the client.
+// On a client's behalf, the [JoinAuthorizer] is asked about the client. It fails with
+// [ErrRemoved] if some of the connections were removed meanwhile; others may be members.
 func (g Groups) AddUser(ctx context.Context, user, group string, options ...MembershipOption) error {
 	err := g.hub.checkName("group name", group)
 	if err == nil {
-		var expires membershipOptions
-		if expires, err = g.authorize(ctx, group, options); err == nil {
-			_, err = g.hub.everywhere(ctx, expires.operation(backplane.TargetUser, user, group))
-		}
+		err = g.addElsewhere(ctx, backplane.TargetUser, user, group, options)
 	}
 	if err != nil {
 		return fmt.Errorf("add user to group: %w", err)

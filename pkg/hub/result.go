@@ -3,12 +3,9 @@ package hub
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -26,7 +23,12 @@ var ErrConnecting error = &referenceError{text: "Client results inside OnConnect
 // Invoke asks one client: it invokes its method and returns the result. The client's
 // own error is an [*Error] with its text, as is a result that is no T. It fails with
 // [ErrNoConnection] if no node has the connection, and with [ErrDisconnected] if it
-// ends before it has answered. It waits until ctx ends: a client may take its time.
+// ends before it has answered, be it with its node. It fails with
+// [backplane.ErrUnavailable] if the connection's node has not said in the time of an
+// operation ([WithOperationTimeout]) that the client was asked, which may have been, and
+// with [ErrClosed] if this hub is shut down meanwhile. It waits until ctx ends: a client
+// may take its time. The client is not told that nobody waits any more; what it answers
+// then is ignored.
 //
 // Within a hub method, the permit to run is given back, once and for all, so that the
 // client can answer although invocations of a connection run one at a time: from then
@@ -97,78 +99,6 @@ func errAskCanceled(ctx context.Context) error {
 	return &Error{Message: "Invocation canceled by the server.", Err: ctx.Err()}
 }
 
-// askElsewhere has the node that holds the connection ask it, and waits for the answer:
-// as long as an operation may take until the client has been asked, and from then on
-// until ctx ends.
-func (h *Hub) askElsewhere(ctx context.Context, connectionID string, m *protocol.Invocation) (answer, error) {
-	p := h.operations.expect(nil)
-	defer p.forget()
-	m.InvocationID = "r" + hex.EncodeToString(p.id[:])
-	encodings, err := h.encodings(m)
-	if err != nil {
-		return answer{}, fmt.Errorf("encode: %w", err)
-	}
-	accepting, cancel := context.WithTimeout(ctx, h.operationTimeout)
-	defer cancel()
-	err = h.publishToHolder(accepting, p, backplane.Operation{
-		Kind: backplane.OpAsk, TargetKind: backplane.TargetConnection, Target: connectionID, Encodings: encodings,
-	})
-	switch {
-	case errors.Is(err, ErrNoConnection):
-		return answer{}, errDoesNotExist(connectionID)
-	case err != nil:
-		return answer{}, err
-	}
-	waiting := accepting
-	for {
-		select {
-		case <-p.replied:
-		case <-waiting.Done():
-			if ctx.Err() != nil {
-				return answer{}, errAskCanceled(ctx)
-			}
-			return answer{}, fmt.Errorf("%w: the node of the connection did not answer", backplane.ErrUnavailable)
-		}
-		replies, _ := p.look()
-		accepted := false
-		for _, r := range replies {
-			switch r.Outcome {
-			case backplane.OutcomeAccepted:
-				accepted, waiting = true, ctx
-			case backplane.OutcomeDone:
-				return answer{result: protocol.Raw{Protocol: protocol.ByName(r.Result.Protocol), Bytes: r.Result.Frame}}, nil
-			case backplane.OutcomeFailed:
-				return answer{}, &Error{Message: r.Error}
-			case backplane.OutcomeNothing:
-				if accepted {
-					return answer{}, errDisconnected(connectionID)
-				}
-				return answer{}, errDoesNotExist(connectionID)
-			}
-		}
-	}
-}
-
-// askFor asks a connection of this node on behalf of another, which gets the answer
-// when there is one.
-func (h *Hub) askFor(o backplane.Operation, c *connection) backplane.Reply {
-	name := c.protocol().Name()
-	at := slices.IndexFunc(o.Encodings, func(e backplane.Encoding) bool { return e.Protocol == name })
-	if at < 0 {
-		return backplane.Reply{Outcome: backplane.OutcomeFailed, Error: "the client's hub protocol is not spoken by the node that asks"}
-	}
-	h.results.expectAs("r"+hex.EncodeToString(o.ID[:]), c, func(a answer) {
-		h.operations.perform(math.MaxInt, func() { // one for each answer that was awaited
-			ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
-			defer cancel()
-			h.reply(ctx, o, a.reply())
-		})
-	})
-	c.enqueue(o.Encodings[at].Frame)
-	h.results.abandonEnded(c)
-	return backplane.Reply{Outcome: backplane.OutcomeAccepted}
-}
-
 // reply is the answer as it goes to another node.
 func (a answer) reply() backplane.Reply {
 	shown, isError := errors.AsType[*Error](a.err)
@@ -217,6 +147,13 @@ func (r *results) expectAs(id string, from *connection, give func(answer)) {
 		r.pending = make(map[string]pendingResult)
 	}
 	r.pending[id] = pendingResult{from, give}
+}
+
+func (r *results) expects(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.pending[id]
+	return ok
 }
 
 func (r *results) forget(id string) {
