@@ -9,6 +9,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/rs/cors"
+
+	"github.com/heliograph/heliograph/pkg/peer"
 )
 
 // preflightSeconds is for how long a browser may remember what a page may do: the
@@ -100,10 +102,11 @@ func parseOrigin(text string) (string, error) {
 
 // admit answers a request that is for the browser alone, or that comes from a page which
 // may not make it, and returns nil. Otherwise it returns the request to go on with. What
-// browsers ask before a request has no credentials, so this comes before them.
+// browsers ask before a request has no credentials, so this comes before them. What
+// another node forwards has been admitted there, and gets its headers there.
 func (o *Origins) admit(w http.ResponseWriter, r *http.Request) *http.Request {
 	origin := r.Header.Get("Origin")
-	if origin == "" || sameHost(origin, r) {
+	if _, forwarded := peer.Forwarded(r); forwarded || origin == "" || sameHost(origin, r) {
 		return r
 	}
 	switch {

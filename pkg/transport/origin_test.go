@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/heliograph/heliograph/pkg/auth"
+	"github.com/heliograph/heliograph/pkg/peer"
 )
 
 func TestNewOrigins(t *testing.T) {
@@ -215,6 +217,51 @@ func TestCookiesOfOtherOrigins(t *testing.T) {
 			}
 			if r.Header.Get("Cookie") == "" {
 				t.Error("the caller's request was changed")
+			}
+		})
+	}
+}
+
+// A request that another node forwards has been admitted there: by its list, and with its
+// headers, which browsers want to see once.
+func TestForwardedRequestIsAdmittedOnce(t *testing.T) {
+	const page = "https://app.example.com"
+	peers := func(self string) *peer.Peers {
+		p, err := peer.New(peer.Config{Self: self, Keys: [][]byte{key('k')}, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		return p
+	}
+	for name, list := range map[string]*Origins{"the same list": origins(t, true, page), "no list yet": new(Origins)} {
+		t.Run(name, func(t *testing.T) {
+			home := httptest.NewServer(peers("home").Handler(NewManager(Config{}).Endpoint(AllowedOrigins(list))))
+			defer home.Close()
+			away := peers("away")
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r = origins(t, true, page).admit(w, r); r == nil {
+					return
+				}
+				if err := away.Forward(w, r, peer.Node{ID: "home", Address: home.URL}); err != nil {
+					t.Error(err)
+				}
+			}))
+			defer front.Close()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, front.URL+"/chat/negotiate", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Origin", page)
+			answer, err := front.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			for name, want := range map[string]string{"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"} {
+				if got := strings.Join(answer.Header.Values(name), ", "); got != want || answer.StatusCode != http.StatusOK {
+					t.Errorf("%s with %s: %q, want %q", answer.Status, name, got, want)
+				}
 			}
 		})
 	}
