@@ -49,6 +49,9 @@ func (n *node) start(s settings, tokens auth.Authenticator, logger *slog.Logger)
 	if s.operationTimeout != 0 {
 		shared = append(shared, hub.WithOperationTimeout(s.operationTimeout))
 	}
+	if s.sendTimeout != 0 {
+		shared = append(shared, hub.WithSendTimeout(s.sendTimeout))
+	}
 	if n.ops, err = newOperations(n.plane, shared); err != nil {
 		return err
 	}

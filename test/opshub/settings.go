@@ -16,7 +16,7 @@ type settings struct {
 	secret, clusterKey              []byte
 	issuerKey                       any // a public key; nil: there is no issuer
 	operationTimeout, drainDuration time.Duration
-	probeInterval                   time.Duration
+	probeInterval, sendTimeout      time.Duration
 }
 
 // readSettings reads the environment, or says what in it will not do.
@@ -28,6 +28,7 @@ type settings struct {
 //	ISSUER_KEY         public key in PEM of the issuer of RS256 tokens; unset: there is none
 //	OPERATION_TIMEOUT  of operations on other nodes' connections; the hub's default
 //	PROBE_INTERVAL     of nodes looking for each other; the backplane's default
+//	SEND_TIMEOUT       of one write to a client; the hub's default
 //	DRAIN_DURATION     over which connections are closed after SIGTERM; 0
 func readSettings(getenv func(string) string) (settings, error) {
 	s := settings{
@@ -36,11 +37,12 @@ func readSettings(getenv func(string) string) (settings, error) {
 		secret:     []byte(getenv("JWT_SECRET")),
 		clusterKey: []byte(cmp.Or(getenv("CLUSTER_KEY"), getenv("JWT_SECRET"))),
 	}
-	var errs [4]error
+	var errs [5]error
 	s.issuerKey, errs[0] = publicKey(getenv("ISSUER_KEY"))
 	s.operationTimeout, errs[1] = duration(getenv, "OPERATION_TIMEOUT")
 	s.probeInterval, errs[2] = duration(getenv, "PROBE_INTERVAL")
-	s.drainDuration, errs[3] = duration(getenv, "DRAIN_DURATION")
+	s.sendTimeout, errs[3] = duration(getenv, "SEND_TIMEOUT")
+	s.drainDuration, errs[4] = duration(getenv, "DRAIN_DURATION")
 	return s, errors.Join(errs[:]...)
 }
 

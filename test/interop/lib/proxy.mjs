@@ -31,7 +31,7 @@ export class Proxy {
 }
 
 /** Makes the end of either socket, in order or not, that of the other. */
-function bind(a, b) {
+export function bind(a, b) {
   for (const [from, to] of [[a, b], [b, a]]) {
     from.on("close", (failed) => (failed ? to.destroy() : to.end()));
   }
@@ -74,7 +74,7 @@ export class Balancer extends Proxy {
   }
 }
 
-/** Stands before a node, and can stop taking what that sends. */
+/** Stands before a node, can stop taking what that sends, and knows what it does not take. */
 export class Valve extends Proxy {
   #port;
   #open = true;
@@ -89,6 +89,11 @@ export class Valve extends Proxy {
 
   get url() {
     return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** How many bytes the node, and the sockets on the way to it, have no room for. */
+  get backlog() {
+    return [...this.#pipes.keys()].reduce((sum, upstream) => sum + upstream.writableLength, 0);
   }
 
   /** Takes nothing from the node until it is opened. */
