@@ -49,7 +49,6 @@ func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, to Node) error {
 		ModifyResponse: f.check,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { f.failed = err },
 		ErrorLog:       slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug),
-		FlushInterval:  -1,
 		BufferPool:     &buffers,
 	}
 	proxy.ServeHTTP(f.w, r.WithContext(ctx))

@@ -492,4 +492,17 @@ func TestCloseCuts(t *testing.T) {
 	}
 	<-socketEnded
 	<-streamEnded
+
+	// A closed node is not there for others either.
+	gone := newPeers(t, "gone")
+	at := listen(t, gone, http.NotFoundHandler())
+	gone.Close()
+	response, err := http.Get(edge(t, newPeers(t, "other"), at).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a closed node answers %d", response.StatusCode)
+	}
 }
