@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/heliograph/heliograph/pkg/transport"
 )
 
 // config is all that a node can be told. Each setting is a flag, an environment
@@ -19,13 +23,29 @@ type config struct {
 	Config kong.ConfigFlag `placeholder:"FILE" env:"HELIOGRAPH_CONFIG" help:"YAML file with any of these settings, by their names without dashes in front."`
 
 	Listen      string `default:":8080" env:"HELIOGRAPH_LISTEN" help:"Address for clients."`
+	TLSCert     string `name:"tls-cert" placeholder:"FILE" env:"HELIOGRAPH_TLS_CERT" help:"Certificate for clients, in PEM, with those that lead to its root. Read again when it changes. Without it clients are spoken to by plain HTTP."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" env:"HELIOGRAPH_TLS_KEY" help:"Its key, in PEM."`
 	AdminListen string `default:"127.0.0.1:8081" env:"HELIOGRAPH_ADMIN_LISTEN" help:"Address for health, metrics and profiles, not for the public. Empty: none."`
 
+	AllowedOrigins   []string       `placeholder:"ORIGIN,..." env:"HELIOGRAPH_ALLOWED_ORIGINS" help:"Web pages of other hosts that may connect, each by scheme, host and port as in https://app.example.com; * alone for all."`
+	AllowCredentials bool           `default:"true" negatable:"" env:"HELIOGRAPH_ALLOW_CREDENTIALS" help:"Let those pages send cookies, as the official JavaScript client does by default. Not together with *."`
+	TrustedProxies   []netip.Prefix `placeholder:"NETWORK,..." env:"HELIOGRAPH_TRUSTED_PROXIES" help:"Networks of the proxies that are believed what they tell of clients in X-Forwarded headers, as in 10.0.0.0/8. Without it nobody is."`
+
 	Redis string `placeholder:"URL" env:"HELIOGRAPH_REDIS" help:"Redis that connects the nodes, as redis:// or rediss://. Without it the node is alone."`
+
+	PeerListen    string `default:":0" env:"HELIOGRAPH_PEER_LISTEN" help:"Address for other nodes, which forward requests to this one; not for the public. Port 0: any that is free, since nodes tell each other. Only with --redis. Empty: none, and then a balancer has to keep each client of other transports than WebSockets at one node."`
+	PeerAdvertise string `placeholder:"HOST" env:"HELIOGRAPH_PEER_ADVERTISE" help:"Where other nodes reach that, as a name or an address, with a port if it is not the same. Without it: the listener's address, or the machine's name if it listens on all."`
+	PeerTLSCert   string `name:"peer-tls-cert" placeholder:"FILE" env:"HELIOGRAPH_PEER_TLS_CERT" help:"Certificate for other nodes, which want to see it both ways. Without it nodes speak plain HTTP to each other."`
+	PeerTLSKey    string `name:"peer-tls-key" placeholder:"FILE" env:"HELIOGRAPH_PEER_TLS_KEY" help:"Its key."`
+	PeerTLSCA     string `name:"peer-tls-ca" placeholder:"FILE" env:"HELIOGRAPH_PEER_TLS_CA" help:"Certificates of those who issue the nodes' certificates. Read once."`
+	PeerTLSName   string `name:"peer-tls-name" placeholder:"NAME" env:"HELIOGRAPH_PEER_TLS_NAME" help:"Name that all nodes' certificates have. Without it: the host that each is advertised by."`
 
 	JWTSecret      string   `name:"jwt-secret" placeholder:"SECRET" env:"HELIOGRAPH_JWT_SECRET" help:"Secret of at least 32 bytes that clients' tokens are signed with (HS256)."`
 	AllowAnonymous bool     `env:"HELIOGRAPH_ALLOW_ANONYMOUS" help:"Take clients without a token too. They belong to no user."`
 	ClusterKey     []string `placeholder:"KEY" sep:"none" env:"HELIOGRAPH_CLUSTER_KEY" help:"Secret of at least 32 bytes that is the same on all nodes; repeat it to replace a key: the first signs, all are accepted. Without it, it is derived from the JWT secret."`
+
+	Transports         []transport.Kind `default:"WebSockets,ServerSentEvents,LongPolling" placeholder:"NAME,..." env:"HELIOGRAPH_TRANSPORTS" help:"Transports that clients may use."`
+	StatefulReconnects bool             `default:"true" negatable:"" env:"HELIOGRAPH_STATEFUL_RECONNECTS" help:"Let clients that ask for it come back over another WebSocket as if nothing had happened."`
 
 	KeepAliveInterval         time.Duration `default:"15s" env:"HELIOGRAPH_KEEP_ALIVE_INTERVAL" help:"How often clients are pinged."`
 	ClientTimeoutInterval     time.Duration `default:"30s" env:"HELIOGRAPH_CLIENT_TIMEOUT_INTERVAL" help:"How long a client may be silent."`
@@ -71,12 +91,20 @@ func newParser(c *config, stdout io.Writer) (*kong.Kong, error) {
 
 func (c *config) demo() bool { return c.Demo || c.DemoForce }
 
+var allTransports = []transport.Kind{transport.WebSockets, transport.ServerSentEvents, transport.LongPolling}
+
 func (c *config) check() error {
 	switch {
 	case c.demo() && c.Redis != "" && !c.DemoForce:
 		return errors.New("--demo lets anybody be any user, which is seldom wanted of a node with --redis: add --demo-force if it is")
 	case c.demo() && c.Redis != "" && c.JWTSecret == "":
 		return errors.New("--demo-force needs a --jwt-secret that is the same on all nodes")
+	case slices.ContainsFunc(c.Transports, func(k transport.Kind) bool { return !slices.Contains(allTransports, k) }):
+		return fmt.Errorf("--transports: want some of %v", allTransports)
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key need each other")
+	case (c.PeerTLSCert == "") != (c.PeerTLSKey == "") || (c.PeerTLSCert == "") != (c.PeerTLSCA == ""):
+		return errors.New("--peer-tls-cert, --peer-tls-key and --peer-tls-ca need each other")
 	case c.JWTSecret == "" && !c.AllowAnonymous && !c.demo():
 		return errors.New("nobody could connect: set --jwt-secret, or --allow-anonymous, or both")
 	case c.Redis != "" && len(c.ClusterKey) == 0 && c.JWTSecret == "":

@@ -2,11 +2,15 @@ package main
 
 import (
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heliograph/heliograph/pkg/transport"
 )
 
 const secret = "a shared secret of thirty-two bytes or more"
@@ -37,6 +41,24 @@ func TestParse(t *testing.T) {
 			}},
 		{name: "several cluster keys in a file", file: "allow-anonymous: true\ncluster-key: [one, two]",
 			check: func(c config) bool { return len(c.ClusterKey) == 2 && c.ClusterKey[1] == "two" }},
+		{name: "lists", arguments: []string{"--allow-anonymous", "--allowed-origins", "https://a.example,https://b.example", "--trusted-proxies", "10.0.0.0/8,fd00::/8", "--transports", "WebSockets"},
+			check: func(c config) bool {
+				return slices.Equal(c.AllowedOrigins, []string{"https://a.example", "https://b.example"}) &&
+					slices.Equal(c.TrustedProxies, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}) &&
+					slices.Equal(c.Transports, []transport.Kind{transport.WebSockets})
+			}},
+		{name: "lists in a file", file: "allow-anonymous: true\nallowed-origins: [\"https://a.example\", \"https://b.example\"]\ntrusted-proxies: [10.0.0.0/8, \"fd00::/8\"]\ntransports: [WebSockets, LongPolling]\n",
+			check: func(c config) bool {
+				return len(c.AllowedOrigins) == 2 && len(c.TrustedProxies) == 2 && len(c.Transports) == 2
+			}},
+		{name: "what is on can be turned off", arguments: []string{"--allow-anonymous", "--no-allow-credentials"}, env: map[string]string{"HELIOGRAPH_STATEFUL_RECONNECTS": "false"},
+			check: func(c config) bool { return !c.AllowCredentials && !c.StatefulReconnects }},
+		{name: "no network", arguments: []string{"--allow-anonymous", "--trusted-proxies", "10.0.0.1"}, err: "trusted-proxies"},
+		{name: "no transport", arguments: []string{"--allow-anonymous", "--transports", "WebSockets,Pigeons"}, err: "--transports"},
+		{name: "certificate without a key", arguments: []string{"--allow-anonymous", "--tls-cert", "a"}, err: "--tls-key"},
+		{name: "key without a certificate", arguments: []string{"--allow-anonymous", "--tls-key", "a"}, err: "--tls-cert"},
+		{name: "certificate for nodes without authorities", arguments: []string{"--allow-anonymous", "--peer-tls-cert", "a", "--peer-tls-key", "b"}, err: "--peer-tls-ca"},
+		{name: "authorities without a certificate for nodes", arguments: []string{"--allow-anonymous", "--peer-tls-ca", "a"}, err: "--peer-tls-cert"},
 		{name: "empty file", file: "\n", arguments: []string{"--allow-anonymous"}, check: func(c config) bool { return c.Listen == ":8080" }},
 		{name: "unknown setting in file", file: "lisen: a:1", arguments: []string{"--allow-anonymous"}, err: `there is no setting "lisen"`},
 		{name: "file is not YAML", file: "{", arguments: []string{"--allow-anonymous"}, err: "read config file"},

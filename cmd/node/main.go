@@ -52,16 +52,12 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	chat, err := newHub(c, plane, logger, metrics)
-	if err != nil {
-		plane.Close()
-		return err
-	}
-	return server.Run(ctx, server.Config{
+	s := server.Config{
 		Listen:          c.Listen,
+		TrustedProxies:  c.TrustedProxies,
+		PeerListen:      c.PeerListen,
+		PeerAdvertise:   c.PeerAdvertise,
 		AdminListen:     c.AdminListen,
-		Handler:         routes(c, chat),
-		Hubs:            []*hub.Hub{chat},
 		Backplane:       plane,
 		Gatherer:        metrics,
 		DrainDelay:      c.DrainDelay,
@@ -69,7 +65,36 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) erro
 		ShutdownTimeout: c.ShutdownTimeout,
 		Logger:          logger,
 		Listening:       func(public, admin net.Addr) { welcome(stdout, c, public, admin) },
-	})
+	}
+	if err := serve(&s, c, metrics); err != nil {
+		if s.Peers != nil {
+			s.Peers.Close()
+		}
+		plane.Close()
+		return err
+	}
+	return server.Run(ctx, s)
+}
+
+// serve adds what the node serves, and with whom.
+func serve(s *server.Config, c config, metrics prometheus.Registerer) (err error) {
+	if s.TLS, err = publicTLS(c, s.Logger); err != nil {
+		return err
+	}
+	origins, err := transport.NewOrigins(c.AllowCredentials, c.AllowedOrigins...)
+	if err != nil {
+		return fmt.Errorf("--allowed-origins: %w", err)
+	}
+	if s.Peers, s.PeerTLS, err = newPeers(c, s.Backplane.NodeID(), s.Logger); err != nil {
+		return err
+	}
+	chat, err := newHub(c, s.Backplane, s.Logger, metrics)
+	if err != nil {
+		return err
+	}
+	s.Hubs = []*hub.Hub{chat}
+	s.Handler = routes(c, chat, origins)
+	return nil
 }
 
 func newLogger(c config, w io.Writer) *slog.Logger {
@@ -124,15 +149,24 @@ func clusterKeys(c config) [][]byte {
 	return keys
 }
 
-func routes(c config, h *hub.Hub) http.Handler {
-	var options []transport.EndpointOption
+// routes has the chat hub at its path, and nothing at any other but the page of --demo.
+func routes(c config, h *hub.Hub, origins *transport.Origins) http.Handler {
+	options := []transport.EndpointOption{
+		transport.AllowedOrigins(origins),
+		transport.Transports(c.Transports...),
+	}
+	if c.StatefulReconnects {
+		options = append(options, transport.AllowStatefulReconnects())
+	}
 	if !c.AllowAnonymous && !c.demo() {
 		options = append(options, transport.RequireAuthenticated())
 	}
 	endpoint := h.Endpoint(options...)
 	mux := http.NewServeMux()
-	mux.Handle("/chat", endpoint)
-	mux.Handle("/chat/", endpoint)
+	for _, path := range []string{"/chat", "/chat/negotiate"} {
+		mux.Handle(path, endpoint)
+		mux.Handle(path+"/{$}", endpoint)
+	}
 	if c.demo() {
 		mux.Handle("/", demo.Handler([]byte(c.JWTSecret)))
 	}
@@ -142,6 +176,9 @@ func routes(c config, h *hub.Hub) http.Handler {
 // welcome tells where the node is and what to try.
 func welcome(w io.Writer, c config, public, admin net.Addr) {
 	at := "http://" + reachable(public)
+	if c.TLSCert != "" {
+		at = "https://" + reachable(public)
+	}
 	fmt.Fprintf(w, "listening on %s\n\n", at)
 	if c.demo() {
 		fmt.Fprintf(w, "Open %s in two tabs to try it out, or talk to the chat hub at %s/chat:\n", at, at)

@@ -23,7 +23,11 @@ func reference(w io.Writer) error {
 		if f.Name == "help" {
 			continue
 		}
-		fmt.Fprintf(w, "| `--%s%s` | `%s` | %s | %s |\n", f.Name, placeholder(f), strings.Join(f.Envs, "`, `"), defaultOf(f), f.Help)
+		name := f.Name
+		if f.Tag.Negatable != "" {
+			name = "[no-]" + name
+		}
+		fmt.Fprintf(w, "| `--%s%s` | `%s` | %s | %s |\n", name, placeholder(f), strings.Join(f.Envs, "`, `"), defaultOf(f), f.Help)
 	}
 	return nil
 }
