@@ -62,6 +62,7 @@ type Connection struct {
 	id       string
 	manager  *Manager
 	stateful bool // stateful reconnect was negotiated
+	public   bool // the id is the token too, and good for a WebSocket only
 	identity atomic.Pointer[auth.Identity]
 
 	// Set when the first transport opens, before the session sees the connection.
@@ -80,6 +81,7 @@ type Connection struct {
 	released  bool          // the session is told no more
 	holds     int           // goroutines that use the session, or will
 	read      chan struct{} // closed when the latest reader has ended; nil unless stateful
+	in        *input        // nil until a request brings some
 }
 
 // ID returns the public connection id.

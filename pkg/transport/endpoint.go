@@ -3,8 +3,8 @@ package transport
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -12,8 +12,8 @@ import (
 )
 
 // An Endpoint serves a hub's connections under one path and its negotiation under
-// the path below it that ends in /negotiate. It may be mounted anywhere, and a hub
-// may have several.
+// the paths below it that end in /negotiate and /refresh. It may be mounted anywhere,
+// and a hub may have several.
 type Endpoint struct {
 	m                    *Manager
 	requireAuthenticated bool
@@ -21,13 +21,19 @@ type Endpoint struct {
 	minimumVersion       int
 	transports           []Kind
 	statefulReconnects   bool
+	refreshes            bool
+	maximumBody          int64
+	pollTimeout          time.Duration
 	origins              *Origins
 	upgrader             websocket.Upgrader
 }
 
 // Endpoint returns a handler that serves the manager's connections.
 func (m *Manager) Endpoint(options ...EndpointOption) *Endpoint {
-	e := &Endpoint{m: m, origins: new(Origins), transports: []Kind{WebSockets}}
+	e := &Endpoint{
+		m: m, origins: new(Origins), transports: []Kind{WebSockets, ServerSentEvents, LongPolling},
+		maximumBody: 30_000_000, pollTimeout: 90 * time.Second,
+	}
 	e.upgrader = newUpgrader(m.SendTimeout)
 	e.upgrader.CheckOrigin = func(*http.Request) bool { return true } // admit has
 	for _, o := range options {
@@ -46,20 +52,28 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), "/negotiate") || r.URL.Path == "negotiate" {
+	switch last := lastElement(r.URL.Path); {
+	case last == "negotiate":
 		e.negotiate(w, r, identity)
-		return
-	}
-	switch r.Method {
-	case http.MethodGet:
+	case e.elsewhere(w, r, identity):
+	case last == refreshPath:
+		e.refresh(w, r, identity)
+	case r.Method == http.MethodGet:
 		e.open(w, r, identity)
-	case http.MethodPost:
+	case r.Method == http.MethodPost:
 		e.post(w, r, identity)
-	case http.MethodDelete:
+	case r.Method == http.MethodDelete:
 		e.delete(w, r, identity)
 	default:
 		answer(w, http.StatusMethodNotAllowed, "")
 	}
+}
+
+// lastElement returns what is behind the last slash of a path, but for a slash at its
+// end.
+func lastElement(path string) string {
+	path = strings.TrimSuffix(path, "/")
+	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
 // authorize finds out who makes the request, or answers it.
@@ -72,7 +86,11 @@ func (e *Endpoint) authorize(w http.ResponseWriter, r *http.Request) (*auth.Iden
 			challenge = `Bearer error="invalid_token"`
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
-		w.WriteHeader(http.StatusUnauthorized)
+		if lastElement(r.URL.Path) == refreshPath {
+			refuseRefresh(w, http.StatusUnauthorized, "invalid_token")
+		} else {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
 		return nil, false
 	}
 	for _, required := range e.m.Requirements {
@@ -89,15 +107,28 @@ func (e *Endpoint) authorize(w http.ResponseWriter, r *http.Request) (*auth.Iden
 // reference implementation's: id, then transport, then whether it may be opened.
 func (e *Endpoint) open(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
 	kind := kindOf(r)
+	if kind == LongPolling {
+		forbidCaching(w.Header())
+	}
 	c, refused := e.connection(r, identity, kind)
 	switch {
 	case refused != granted:
 		refused.answer(w)
-	case !slices.Contains(e.transports, kind):
+	case !e.serves(kind, c.public):
 		answer(w, http.StatusNotFound, string(kind)+" transport not supported by this end point type")
 	case kind == WebSockets:
 		e.openWebSocket(w, r, identity, c)
+	case kind == ServerSentEvents:
+		e.openEventStream(w, r, identity, c)
+	default:
+		e.poll(w, r, identity, c)
 	}
+}
+
+func forbidCaching(h http.Header) {
+	h.Set("Cache-Control", "no-cache, no-store")
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")
 }
 
 // connection returns the connection that a request is for. It is made by the first
@@ -126,6 +157,7 @@ func (e *Endpoint) connection(r *http.Request, identity *auth.Identity, kind Kin
 func (e *Endpoint) openToken(token string) (t connectionToken, id string, err error) {
 	if encoded, found := strings.CutPrefix(token, versionZeroMark); found {
 		t, err = e.m.Keys.open(e.tokenScope(0), encoded)
+		t.public = true
 		return t, token, err
 	}
 	t, err = e.m.Keys.open(e.tokenScope(1), token)
@@ -195,6 +227,9 @@ var (
 	alreadyEnded   = refusal{http.StatusNotFound, ""}
 	endedMeanwhile = refusal{http.StatusNoContent, ""}
 	refusing       = refusal{http.StatusServiceUnavailable, ""}
+	onlyWebSockets = refusal{http.StatusMethodNotAllowed, "POST requests are not allowed for WebSocket connections."}
+	aborted        = refusal{http.StatusBadRequest, ""}
+	tooMany        = refusal{http.StatusTooManyRequests, ""}
 )
 
 func (f refusal) answer(w http.ResponseWriter) {

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,18 +11,21 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/heliograph/heliograph/pkg/auth"
 )
 
-// serve starts an endpoint at /hub whose requests' query parameter user is their
-// identity, and whose sessions send back what they receive.
+// serve starts an endpoint at /hub whose requests' query parameters user, expires and
+// claim are their identity, and whose sessions send back what they receive.
 func serve(t *testing.T, c Config, options ...EndpointOption) (*Manager, *httptest.Server) {
 	t.Helper()
 	if c.Accept == nil {
 		c.Accept = func(c *Connection, _ *http.Request) Session { return &echo{c: c} }
 	}
-	c.Hub = "test"
+	if c.Hub == "" {
+		c.Hub = "test"
+	}
 	c.Logger = slog.New(slog.DiscardHandler)
 	c.Authenticator = auth.AuthenticatorFunc(func(r *http.Request) (*auth.Identity, error) {
 		switch user := r.URL.Query().Get("user"); user {
@@ -30,11 +34,24 @@ func serve(t *testing.T, c Config, options ...EndpointOption) (*Manager, *httpte
 		case "forged":
 			return nil, auth.ErrUnauthenticated
 		default:
-			return &auth.Identity{Subject: user, Authenticated: true}, nil
+			identity := &auth.Identity{Subject: user, Authenticated: true, Claims: auth.Claims{"claim": r.URL.Query().Get("claim")}}
+			switch r.URL.Query().Get("expires") {
+			case "in an hour":
+				identity.Expires = time.Now().Add(time.Hour + time.Second/2)
+			case "in two hours":
+				identity.Expires = time.Now().Add(2*time.Hour + time.Second/2)
+			}
+			return identity, nil
 		}
 	})
 	m := NewManager(c)
-	s := httptest.NewServer(m.Endpoint(options...))
+	s := httptest.NewUnstartedServer(m.Endpoint(options...))
+	s.EnableHTTP2 = true
+	if c.Hub == secureHub {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
 	t.Cleanup(func() {
 		m.Refuse()
 		m.Abort()
@@ -48,9 +65,12 @@ func serve(t *testing.T, c Config, options ...EndpointOption) (*Manager, *httpte
 	return m, s
 }
 
+// secureHub is the name of a hub that is served over TLS, with HTTP/2.
+const secureHub = "secure"
+
 func negotiate(t *testing.T, s *httptest.Server, query string) (r negotiateResponse) {
 	t.Helper()
-	answer, err := http.Post(s.URL+"/hub/negotiate?"+query, "", nil)
+	answer, err := s.Client().Post(s.URL+"/hub/negotiate?"+query, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,63 +79,6 @@ func negotiate(t *testing.T, s *httptest.Server, query string) (r negotiateRespo
 		t.Fatal(err)
 	}
 	return r
-}
-
-func TestRequestsThatOpenNothing(t *testing.T) {
-	m, s := serve(t, Config{})
-	minted := func(hub string, keys Keys) string {
-		id := newConnectionID()
-		return keys.mint(hub, connectionToken{id: id, before: farAhead(), user: tag("")})
-	}
-	token := negotiate(t, s, "negotiateVersion=1").ConnectionToken
-	adas := negotiate(t, s, "negotiateVersion=1&user=ada").ConnectionToken
-	const (
-		plain   = "text/plain"
-		unknown = "No Connection with that ID"
-	)
-	for _, tt := range []struct {
-		name, method, target string
-		header               http.Header
-		status               int
-		contentType, body    string
-	}{
-		{name: "no id", method: "GET", target: "/hub", status: 400, contentType: plain, body: "Connection ID required"},
-		{name: "empty id", method: "GET", target: "/hub?id=", status: 400, contentType: plain, body: "Connection ID required"},
-		{name: "event stream without id", method: "GET", target: "/hub", header: http.Header{"Accept": {"text/html, text/event-stream"}}, status: 400, contentType: plain, body: "Connection ID required"},
-		{name: "post without id", method: "POST", target: "/hub", status: 400, contentType: plain, body: "Connection ID required"},
-		{name: "delete without id", method: "DELETE", target: "/hub", status: 400, contentType: plain, body: "Connection ID required"},
-		{name: "unknown id", method: "GET", target: "/hub?id=x", status: 404, contentType: plain, body: unknown},
-		{name: "unknown id for upgrade", method: "GET", target: "/hub?id=x", header: upgrade(), status: 404, contentType: plain, body: unknown},
-		{name: "post to unknown id", method: "POST", target: "/hub?id=x", status: 404, contentType: plain, body: unknown},
-		{name: "delete of unknown id", method: "DELETE", target: "/hub?id=x", status: 404, contentType: plain, body: unknown},
-		{name: "token of another hub", method: "GET", target: "/hub?id=" + minted("other", m.Keys), header: upgrade(), status: 404, contentType: plain, body: unknown},
-		{name: "token of another cluster", method: "GET", target: "/hub?id=" + minted("test", RandomKey()), header: upgrade(), status: 404, contentType: plain, body: unknown},
-		{name: "token of another user", method: "GET", target: "/hub?id=" + adas, header: upgrade(), status: 403},
-		{name: "anonymous token, by a user", method: "GET", target: "/hub?user=ben&id=" + token, header: upgrade(), status: 403},
-		{name: "long polling", method: "GET", target: "/hub?id=" + token, status: 404, contentType: plain, body: "LongPolling transport not supported by this end point type"},
-		{name: "event stream", method: "GET", target: "/hub?ID=" + token, header: http.Header{"Accept": {"text/event-stream"}}, status: 404, contentType: plain, body: "ServerSentEvents transport not supported by this end point type"},
-		{name: "post", method: "POST", target: "/hub?id=" + token, status: 405, contentType: plain, body: "POST requests are not allowed for WebSocket connections."},
-		{name: "delete", method: "DELETE", target: "/hub?id=" + token, status: 400, contentType: plain, body: "Cannot terminate this connection using the DELETE endpoint."},
-		{name: "other method", method: "PUT", target: "/hub", status: 405, contentType: plain},
-		{name: "other method of negotiate", method: "GET", target: "/hub/negotiate", status: 405, contentType: plain},
-		{name: "forged credentials", method: "POST", target: "/hub/negotiate?user=forged", status: 401},
-		{name: "negotiate with no number", method: "POST", target: "/hub/negotiate?negotiateVersion=one", status: 200, contentType: "application/json", body: `{"error":"The client requested a non-integer protocol version."}`},
-		{name: "negotiate below the minimum", method: "POST", target: "/hub/negotiate?negotiateVersion=-1", status: 200, contentType: "application/json", body: `{"error":"The client requested version '-1', but the server does not support this version."}`},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r, err := http.NewRequest(tt.method, s.URL+tt.target, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.header != nil {
-				r.Header = tt.header
-			}
-			status, contentType, body := do(t, r)
-			if status != tt.status || contentType != tt.contentType || body != tt.body {
-				t.Errorf("got %d %q %q, want %d %q %q", status, contentType, body, tt.status, tt.contentType, tt.body)
-			}
-		})
-	}
 }
 
 func TestNegotiate(t *testing.T) {
@@ -133,7 +96,11 @@ func TestNegotiate(t *testing.T) {
 		if url.QueryEscape(r.ConnectionID+r.ConnectionToken) != r.ConnectionID+r.ConnectionToken {
 			t.Errorf("%s: clients send %q verbatim, and it is not safe in a URL", tt.query, r.ConnectionID+r.ConnectionToken)
 		}
-		if got, want := r.AvailableTransports, (availableTransport{WebSockets, []string{"Text", "Binary"}}); len(got) != 1 || got[0].Transport != want.Transport || strings.Join(got[0].TransferFormats, " ") != "Text Binary" {
+		want := "[{WebSockets [Text Binary]} {ServerSentEvents [Text]} {LongPolling [Text Binary]}]"
+		if tt.version == 0 { // where the token is public, nothing else would be safe
+			want = "[{WebSockets [Text Binary]}]"
+		}
+		if got := fmt.Sprint(r.AvailableTransports); got != want {
 			t.Errorf("%s: transports %v", tt.query, got)
 		}
 	}
@@ -141,24 +108,59 @@ func TestNegotiate(t *testing.T) {
 
 // Clients in the field depend on the names, and some on the order, of the fields.
 func TestNegotiateResponseOnTheWire(t *testing.T) {
-	_, s := serve(t, Config{})
-	r, err := http.Post(s.URL+"/hub/negotiate?negotiateVersion=1", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n negotiateResponse
-	if err := json.Unmarshal(body, &n); err != nil {
-		t.Fatal(err)
-	}
-	want := `{"negotiateVersion":1,"connectionId":"` + n.ConnectionID + `","connectionToken":"` + n.ConnectionToken +
-		`","availableTransports":[{"transport":"WebSockets","transferFormats":["Text","Binary"]}]}`
-	if string(body) != want || r.ContentLength != int64(len(want)) {
-		t.Errorf("got  %s\nwant %s", body, want)
+	const (
+		webSockets = `{"transport":"WebSockets","transferFormats":["Text","Binary"]}`
+		events     = `{"transport":"ServerSentEvents","transferFormats":["Text"]}`
+		polling    = `{"transport":"LongPolling","transferFormats":["Text","Binary"]}`
+	)
+	for _, tt := range []struct {
+		name             string
+		options          []EndpointOption
+		query            string
+		before           string // the version
+		lifetime, offers string
+	}{
+		{name: "all", offers: webSockets + "," + events + "," + polling},
+		{name: "one", options: []EndpointOption{Transports(ServerSentEvents)}, offers: events},
+		{name: "two, whatever their order", options: []EndpointOption{Transports(LongPolling, WebSockets)}, offers: webSockets + "," + polling},
+		{name: "none", options: []EndpointOption{Transports()}},
+		{
+			name: "stateful", options: []EndpointOption{AllowStatefulReconnects(), Transports(WebSockets)}, query: "&useStatefulReconnect=true",
+			before: `"useStatefulReconnect":true,`, offers: webSockets,
+		},
+		{
+			name: "refresh", options: []EndpointOption{EnableAuthenticationRefresh(), Transports(WebSockets)}, query: "&user=ada&expires=in+an+hour",
+			lifetime: `"tokenLifetimeSeconds":3600,`, offers: webSockets,
+		},
+		{
+			name: "refresh of what does not end", options: []EndpointOption{EnableAuthenticationRefresh(), Transports(WebSockets)}, query: "&user=ada",
+			offers: webSockets,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, s := serve(t, Config{}, tt.options...)
+			r, err := http.Post(s.URL+"/hub/negotiate?negotiateVersion=1"+tt.query, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Body.Close()
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var n negotiateResponse
+			if err := json.Unmarshal(body, &n); err != nil {
+				t.Fatal(err)
+			}
+			if n.TokenLifetime == 3599 { // a second has passed
+				tt.lifetime = strings.Replace(tt.lifetime, "3600", "3599", 1)
+			}
+			want := `{` + tt.before + `"negotiateVersion":1,"connectionId":"` + n.ConnectionID + `","connectionToken":"` + n.ConnectionToken +
+				`",` + tt.lifetime + `"availableTransports":[` + tt.offers + `]}`
+			if string(body) != want || r.ContentLength != int64(len(want)) || r.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("got  %s\nwant %s", body, want)
+			}
+		})
 	}
 }
 

@@ -27,7 +27,7 @@ func (c *Connection) begin(kind Kind) refusal {
 		return alreadyEnded
 	case c.kind != "" && c.kind != kind:
 		return otherKind
-	case c.opening, c.session != nil && !c.resumable, c.holds >= maximumHolds:
+	case c.opening, c.session != nil && !c.resumable, c.session != nil && c.holds >= maximumHolds:
 		return hasCarrier
 	}
 	c.kind, c.opening = kind, true
@@ -53,9 +53,9 @@ func (c *Connection) notOpened() {
 // has ended, and before is closed when the previous one has, if there was one.
 func (c *Connection) opened(ca Carrier, e *Endpoint, identity *auth.Identity, r *http.Request, done chan struct{}) (session Session, before <-chan struct{}) {
 	c.mu.Lock()
-	c.opening = false
 	session = c.session
 	if c.ended || session != nil && !c.resumable {
+		c.opening = false
 		c.abandonedLocked()
 		c.letGoLocked()
 		c.mu.Unlock()
@@ -64,10 +64,14 @@ func (c *Connection) opened(ca Carrier, e *Endpoint, identity *auth.Identity, r 
 	replaced := c.carrier
 	c.carrier = ca
 	before, c.read = c.read, done
-	c.manager.unwatch(c)
-	c.identity.Store(identity)
-	if session == nil {
+	if c.kind != LongPolling {
+		c.manager.unwatch(c)
+	}
+	if session != nil {
+		c.opening = false
+	} else { // it goes on until there is a session
 		c.closeOnExpiry = e.closeOnExpiry
+		c.identity.Store(identity)
 	}
 	c.mu.Unlock()
 
@@ -81,7 +85,8 @@ func (c *Connection) opened(ca Carrier, e *Endpoint, identity *auth.Identity, r 
 	session = c.manager.Accept(c, r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.session = session
+	c.session, c.opening = session, false
+	c.startDeliveringLocked()
 	return session, nil
 }
 
@@ -120,12 +125,24 @@ func (c *Connection) abandonedLocked() {
 	}
 }
 
-// endLocked ends the connection.
+// end ends the connection.
+func (c *Connection) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endLocked()
+}
+
 func (c *Connection) endLocked() {
 	if c.ended {
 		return
 	}
 	c.ended, c.resumable = true, false
+	if c.in != nil {
+		close(c.in.ended)
+	}
+	if p, ok := c.carrier.(*polls); ok {
+		p.stop()
+	}
 	if c.holds == 0 {
 		go c.finish()
 	}
@@ -142,7 +159,13 @@ func (c *Connection) letGo() {
 	}
 }
 
-// letGoLocked is letGo for a caller that must not wait for the session.
+// leave is letGo for a caller that must not wait for the session.
+func (c *Connection) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.letGoLocked()
+}
+
 func (c *Connection) letGoLocked() {
 	c.holds--
 	if c.ended && c.holds == 0 {

@@ -48,7 +48,8 @@ const clockLeeway = 5 * time.Second
 // called concurrently.
 type Manager struct {
 	Config
-	all sync.WaitGroup // the connections, each until the last of its goroutines is done
+	all     sync.WaitGroup // the connections, each until the last of its goroutines is done
+	cluster *cluster       // nil: there are no other nodes; set by Join
 
 	mu      sync.Mutex
 	live    map[string]*Connection   // by id
@@ -154,7 +155,7 @@ func (m *Manager) findOrMake(id string, t *connectionToken, identity *auth.Ident
 	c := &Connection{id: id, manager: m, vacant: time.Now()}
 	c.identity.Store(identity)
 	if t != nil {
-		c.stateful = t.stateful
+		c.stateful, c.public = t.stateful, t.public
 		m.use(t.id)
 	}
 	m.live[id] = c
@@ -168,6 +169,9 @@ func (m *Manager) forget(c *Connection) {
 	m.mu.Lock()
 	delete(m.live, c.id)
 	delete(m.watched, c)
+	if m.cluster != nil {
+		m.cluster.ended(c.id)
+	}
 	m.mu.Unlock()
 	m.all.Done()
 }

@@ -25,6 +25,7 @@ type negotiateResponse struct {
 	NegotiateVersion    int                  `json:"negotiateVersion"`
 	ConnectionID        string               `json:"connectionId"`
 	ConnectionToken     string               `json:"connectionToken,omitempty"`
+	TokenLifetime       int32                `json:"tokenLifetimeSeconds,omitempty"`
 	AvailableTransports []availableTransport `json:"availableTransports"`
 }
 
@@ -49,17 +50,17 @@ func (e *Endpoint) negotiate(w http.ResponseWriter, r *http.Request, identity *a
 	if asked := queryParameter(r, "negotiateVersion"); asked != "" {
 		v, err := strconv.Atoi(asked)
 		if err != nil {
-			writeJSON(w, map[string]string{"error": "The client requested a non-integer protocol version."})
+			writeJSON(w, http.StatusOK, map[string]string{"error": "The client requested a non-integer protocol version."})
 			return
 		}
 		version = v
 	}
 	if version < e.minimumVersion {
-		writeJSON(w, map[string]string{"error": "The client requested version '" + strconv.Itoa(version) + "', but the server does not support this version."})
+		writeJSON(w, http.StatusOK, map[string]string{"error": "The client requested version '" + strconv.Itoa(version) + "', but the server does not support this version."})
 		return
 	}
 	stateful, _ := strconv.ParseBool(strings.ToLower(queryParameter(r, "useStatefulReconnect")))
-	writeJSON(w, e.negotiated(min(version, maxNegotiateVersion), stateful, identity))
+	writeJSON(w, http.StatusOK, e.negotiated(min(version, maxNegotiateVersion), stateful, identity))
 }
 
 // negotiated makes up a connection: nothing but the token remembers it.
@@ -69,12 +70,15 @@ func (e *Endpoint) negotiated(version int, stateful bool, identity *auth.Identit
 		before: time.Now().Add(e.m.DisconnectTimeout),
 		user:   tag(identity.Subject),
 		// Who knows the public id of a connection must not be able to take it over.
-		stateful: stateful && e.statefulReconnects && version > 0 && slices.Contains(e.transports, WebSockets),
+		stateful: stateful && e.statefulReconnects && version > 0 && e.serves(WebSockets, false),
 	}
 	response := negotiateResponse{
 		StatefulReconnect:   t.stateful,
 		NegotiateVersion:    version,
-		AvailableTransports: e.available(),
+		AvailableTransports: e.available(version),
+	}
+	if e.refreshes {
+		response.TokenLifetime = lifetime(identity)
 	}
 	token := e.m.Keys.mint(e.tokenScope(version), t)
 	if version == 0 {
@@ -86,22 +90,30 @@ func (e *Endpoint) negotiated(version int, stateful bool, identity *auth.Identit
 }
 
 // available lists the transports in the order in which clients are to try them.
-func (e *Endpoint) available() []availableTransport {
+func (e *Endpoint) available(version int) []availableTransport {
 	text, binary := protocol.Text.String(), protocol.Binary.String()
 	all := []availableTransport{
 		{WebSockets, []string{text, binary}},
 		{ServerSentEvents, []string{text}},
 		{LongPolling, []string{text, binary}},
 	}
-	return slices.DeleteFunc(all, func(a availableTransport) bool { return !slices.Contains(e.transports, a.Transport) })
+	return slices.DeleteFunc(all, func(a availableTransport) bool { return !e.serves(a.Transport, version == 0) })
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
+// serves reports whether clients may use a transport. Whoever sees the id of a
+// connection must not be able to make requests for it, so a public one, where the id is
+// the token, can have nothing but a WebSocket.
+func (e *Endpoint) serves(kind Kind, public bool) bool {
+	return slices.Contains(e.transports, kind) && !(public && kind != WebSockets)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic("negotiate response: " + err.Error()) // strings and numbers only
+		panic("response: " + err.Error()) // strings and numbers only
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
 	w.Write(body)
 }

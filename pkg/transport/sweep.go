@@ -7,7 +7,7 @@ import (
 )
 
 // Sweep ends the connections whose time is up as of now: those that have been without
-// a carrier for longer than the disconnect time-out. Somebody has to call it about
+// a carrier, or a poll, for longer than the disconnect time-out. Somebody has to call it about
 // every second, or more often where time-outs are shorter; it does not block.
 func (m *Manager) Sweep(now time.Time) {
 	m.mu.Lock()
@@ -16,12 +16,20 @@ func (m *Manager) Sweep(now time.Time) {
 	for _, c := range watched {
 		c.sweep(now)
 	}
+	if m.cluster != nil {
+		m.cluster.sweep(now)
+	}
 }
 
 func (c *Connection) sweep(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	p, polling := c.carrier.(*polls)
 	switch {
+	case !c.ended && polling:
+		if p.abandoned(now) {
+			c.endLocked()
+		}
 	case c.ended || c.carrier != nil:
 		c.manager.unwatch(c)
 	case !c.opening && now.Sub(c.vacant) >= c.manager.DisconnectTimeout:

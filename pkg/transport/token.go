@@ -78,6 +78,7 @@ type connectionToken struct {
 	before   time.Time
 	user     [16]byte
 	stateful bool
+	public   bool // of negotiate version 0; that is not in the bytes but in their scope
 }
 
 var errInvalidToken = errors.New("invalid connection token")

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/heliograph/heliograph/pkg/auth"
+	"github.com/heliograph/heliograph/pkg/peer"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
@@ -50,11 +51,15 @@ type webSocket struct {
 // it), it ends when the socket does. It outlives the handler, since what net/http
 // keeps for a request in progress is larger than all that a connection needs.
 func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identity *auth.Identity, c *Connection) {
-	if refused := c.begin(WebSockets); refused != granted {
+	refused := c.renew(r, identity)
+	if refused == granted {
+		refused = c.begin(WebSockets)
+	}
+	if refused != granted {
 		refused.answer(w)
 		return
 	}
-	conn, err := e.upgrader.Upgrade(w, r, nil)
+	conn, err := e.upgrader.Upgrade(w, r, peer.Proof(r))
 	if err != nil { // the client has been answered
 		e.m.Logger.Debug("websocket not opened", "error", err)
 		c.notOpened()

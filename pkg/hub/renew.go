@@ -1,0 +1,12 @@
+package hub
+
+import (
+	"net/http"
+
+	"github.com/heliograph/heliograph/pkg/auth"
+)
+
+// Renew implements [transport.Renewer]: a connection stays its user's.
+func (c *connection) Renew(r *http.Request, identity *auth.Identity) bool {
+	return c.hub.userIdentifier(r, identity) == c.user
+}
