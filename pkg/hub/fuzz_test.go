@@ -16,6 +16,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
@@ -34,6 +35,14 @@ func FuzzDispatch(f *testing.F) {
 		"\x01\x09\x01\x00\x00\x04\x03\x01\x02",                          // Ask, answered
 		"\x01\x0a\x01\x01\x04\x00\x01\x0b\x01\x00\x00\x01\x0c\x02\x00\x00",
 		"\x06\x00\x06\x01",
+		"\x01\x10\x01\x01\x00\x00\x01\x10\x02\x00\x00",     // Take
+		"\x01\x11\x01\x00\x00",                             // Give
+		"\x02\x12\x01\x00\x00",                             // Items
+		"\x01\x13\x01\x00\x01\x05\x03\x06\x00",             // Upload, and an item
+		"\x01\x14\x01\x00\x00\x01\x00\x02\x01\x00\x00",     // Required, Echo
+		"\x02\x15\x01\x01\x00\x00\x02\x15\x02\x01\x03\x00", // Odd
+		"\x01\x16\x01\x01\x00\x00\x01\x16\x02\x01\x03\x00", // Bend
+		"\x01\x17\x01\x01\x00\x00",                         // Twist
 		"\x07\x02\x05\x01\x02\x01\x00\x07\x10\xff\x03\x06\x02\x07\x00\x80\x04\x06\x00",
 	} {
 		f.Add([]byte(seed), false)
@@ -54,7 +63,8 @@ func FuzzDispatch(f *testing.F) {
 			sent = append(sent, frame...)
 			c.write(frame)
 		}
-		switch rest, ends := outcome(p, sent, h.hub.maxMessage); {
+		switch rest, ends, may := outcome(p, sent, h.hub.maxMessage); {
+		case may: // either is right
 		case ends:
 			c.expectClose()
 		case rest == 0:
@@ -66,19 +76,23 @@ func FuzzDispatch(f *testing.F) {
 }
 
 // outcome says what a hub has to make of the bytes: whether they end the connection, and
-// else how many of them are the beginning of a frame.
-func outcome(p protocol.Protocol, sent []byte, limit int) (rest int, ends bool) {
+// else how many of them are the beginning of a frame. It may end if methods were invoked
+// whose results cannot be encoded.
+func outcome(p protocol.Protocol, sent []byte, limit int) (rest int, ends, may bool) {
 	for len(sent) > 0 {
 		m, n, err := p.Parse(sent, limit)
 		if errors.Is(err, protocol.ErrIncomplete) {
 			break
 		}
 		if _, closes := m.(*protocol.Close); err != nil || closes {
-			return 0, true
+			return 0, true, may
+		}
+		if i, ok := m.(*protocol.Invocation); ok {
+			may = may || strings.EqualFold(i.Target, "Give") || strings.EqualFold(i.Target, "Twist")
 		}
 		sent = sent[n:]
 	}
-	return len(sent), false
+	return len(sent), false, may
 }
 
 // A script makes frames of bytes.
@@ -127,9 +141,10 @@ func encoded(p protocol.Protocol, m protocol.Message) []byte {
 }
 
 var (
-	fuzzTargets = []string{"Echo", "echo", "Nope", "Sum", "Zip", "First", "Count", "Wait", "Fail", "Ask", "Join", "Panic", "Linger", "Gaps", "OnConnected", ""}
-	fuzzIDs     = []string{"", "1", "2", "s1", "s2", "f", "u", "v"}
-	fuzzValues  = []any{1, nil, "x", -1, 7.5, true, []any{1, "y"}, map[string]any{"a": []any{}}, strings.Repeat("long", 50), int64(1) << 60}
+	fuzzTargets = []string{"Echo", "echo", "Nope", "Sum", "Zip", "First", "Count", "Wait", "Fail", "Ask", "Join", "Panic", "Linger", "Gaps", "OnConnected", "",
+		"Take", "Give", "Items", "Upload", "Required", "Odd", "Bend", "Twist"}
+	fuzzIDs    = []string{"", "1", "2", "s1", "s2", "f", "u", "v"}
+	fuzzValues = []any{1, nil, "x", -1, 7.5, true, []any{1, "y"}, map[string]any{"a": []any{}}, strings.Repeat("long", 50), int64(1) << 60, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 )
 
 // message makes a message. It has a target and an id where the protocols want one.
@@ -279,6 +294,72 @@ func (f *fuzzed) Linger(ctx context.Context, _ *Caller) {
 	}
 }
 
+// A bomb panics when it is encoded or decoded.
+type bomb struct{}
+
+func (bomb) MarshalJSON() ([]byte, error) { panic(onPurpose) }
+func (*bomb) UnmarshalJSON([]byte) error  { panic(onPurpose) }
+
+func (f *fuzzed) Take(context.Context, *Caller, bomb) {}
+
+func (f *fuzzed) Give(context.Context, *Caller) bomb { return bomb{} }
+
+func (f *fuzzed) Items(context.Context, *Caller) iter.Seq2[bomb, error] {
+	return func(yield func(bomb, error) bool) {
+		defer f.enter()()
+		yield(bomb{}, nil)
+	}
+}
+
+func (f *fuzzed) Upload(_ context.Context, _ *Caller, items iter.Seq2[bomb, error]) error {
+	defer f.enter()()
+	for _, err := range items {
+		return err
+	}
+	return nil
+}
+
+func (f *fuzzed) Required(context.Context, *Caller) {}
+
+func (f *fuzzed) Odd(context.Context, *Caller, int) iter.Seq[int] { return nil }
+
+func (f *fuzzed) Bend(_ context.Context, _ *Caller, n int) int { return n }
+
+func (f *fuzzed) Twist(_ context.Context, _ *Caller, n int) int { return n }
+
+// wrong is what a filter may put in place of what it ought to.
+var wrong = []any{
+	"no stream", nil, 1, func() {}, func(int) bool { return true }, make(chan<- int), make(chan int), (iter.Seq[int])(nil),
+	iter.Seq[bomb](func(yield func(bomb) bool) { yield(bomb{}) }),
+	iter.Seq2[int, int](func(yield func(int, int) bool) { yield(1, 2) }),
+	iter.Seq[int](func(func(int) bool) { panic(onPurpose) }),
+}
+
+// misled are options that have the hub's own code call what is not as it ought to be.
+func misled() []Option {
+	at := func(i *Invocation) int { return i.Arguments[0].(int) & 0xff }
+	result := FilteredBy(Filter{Invoke: func(_ context.Context, i *Invocation, _ InvokeFunc) (any, error) {
+		return wrong[at(i)%len(wrong)], nil
+	}})
+	arguments := FilteredBy(Filter{Invoke: func(ctx context.Context, i *Invocation, next InvokeFunc) (any, error) {
+		switch n := at(i); n % 4 {
+		case 0:
+			i.Arguments[0] = wrong[n%len(wrong)]
+		case 1:
+			i.Arguments = wrong
+		case 2:
+			i.Method = fuzzTargets[n%len(fuzzTargets)]
+		default:
+			panic(onPurpose)
+		}
+		return next(ctx, i)
+	}})
+	panics := Requires(func(context.Context, *auth.Identity) error { panic(onPurpose) })
+	return []Option{
+		WithMethod("Odd", result), WithMethod("Twist", result), WithMethod("Bend", arguments), WithMethod("Required", panics),
+	}
+}
+
 const onPurpose = "on purpose"
 
 // panics notes panics that are reported to a logger.
@@ -321,7 +402,7 @@ type fuzzClient struct {
 
 func dialFuzzed(t *testing.T, value *fuzzed, p protocol.Protocol) *fuzzClient {
 	log := panics{slog.DiscardHandler, t}
-	h, err := New(value, WithLogger(slog.New(log)))
+	h, err := New(value, append(misled(), WithLogger(slog.New(log)))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"reflect"
 	"testing"
 
 	"github.com/heliograph/heliograph/pkg/auth"
@@ -57,6 +58,40 @@ func TestPanics(t *testing.T) {
 			c.expect(tt.want...)
 			other.invoke("ID") // the node is there
 		})
+	}
+}
+
+// A filter that returns what is no stream of the method's kind is told so to the client,
+// and nothing panics.
+func TestFilterReturnsNoStream(t *testing.T) {
+	for _, result := range []any{nil, "no stream", 1, func() {}, iter.Seq[int](nil), iter.Seq2[int, error](nil), make(chan int), func(int) bool { return true }} {
+		h, address := serve(t, panicking{}, WithMethod("Stream", FilteredBy(Filter{
+			Invoke: func(context.Context, *Invocation, InvokeFunc) (any, error) { return result, nil },
+		})))
+		c := connect(t, address, "")
+		c.write(stream("1", "Stream", ""))
+		c.expect(failure("1", "The value returned by the streaming method 'Stream' is not a ChannelReader<> or IAsyncEnumerable<>."))
+		if h.methods.lookup("Stream").result.isOf(reflect.ValueOf(result)) {
+			t.Errorf("%T is taken for a stream", result)
+		}
+	}
+	for _, tt := range []struct {
+		kind  resultKind
+		value any
+		want  bool
+	}{
+		{sequenceResult, iter.Seq[string](func(func(string) bool) {}), true}, // items may be of another type
+		{fallibleResult, iter.Seq2[string, error](func(func(string, error) bool) {}), true},
+		{fallibleResult, iter.Seq2[int, int](func(func(int, int) bool) {}), false},
+		{fallibleResult, iter.Seq[int](func(func(int) bool) {}), false},
+		{channelResult, make(chan int), true},
+		{channelResult, make(<-chan int), true},
+		{channelResult, make(chan<- int), false},
+		{channelResult, (<-chan int)(nil), false},
+	} {
+		if got := tt.kind.isOf(reflect.ValueOf(tt.value)); got != tt.want {
+			t.Errorf("%T as stream of kind %d: %v", tt.value, tt.kind, got)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ var errStreamStopped = errors.New("stream stopped")
 // takes the next item when there is room for this one on its way to the client.
 func (c *connection) stream(i *invocation, result any) {
 	v := reflect.ValueOf(result)
-	if k := v.Kind(); k != reflect.Func && k != reflect.Chan || v.IsNil() { // a filter may return anything
+	if !i.method.result.isOf(v) { // a filter may return anything
 		c.hub.metrics.failed.Inc()
 		c.complete(i.id, nil, fmt.Sprintf("The value returned by the streaming method '%s' is not a ChannelReader<> or IAsyncEnumerable<>.", i.method.name))
 		return
@@ -35,6 +35,20 @@ func (c *connection) stream(i *invocation, result any) {
 	}
 	if err := c.send(&protocol.Completion{InvocationID: i.id}); err != nil {
 		panic("completion: " + err.Error()) // no value in it can fail to encode
+	}
+}
+
+// isOf reports whether v is a stream of the kind, of whatever items.
+func (k resultKind) isOf(v reflect.Value) bool {
+	switch {
+	case k == channelResult:
+		return v.Kind() == reflect.Chan && v.Type().ChanDir()&reflect.RecvDir != 0 && !v.IsNil()
+	case v.Kind() != reflect.Func || v.IsNil():
+		return false
+	case k == fallibleResult:
+		return v.Type().CanSeq2() && v.Type().In(0).In(1) == errorType
+	default:
+		return v.Type().CanSeq()
 	}
 }
 
