@@ -79,13 +79,15 @@ func (s *stateful) take(m protocol.Message) bool {
 }
 
 // rewind takes the client's word for the number of its next message. If that has come
-// already, the acknowledgement has been lost.
+// already, the acknowledgement has been lost. The client may have been told of messages
+// that it has begun to repeat, and go on behind them when it is interrupted again.
 func (s *stateful) rewind(n int64) error {
-	if n > s.next {
+	received := s.received.Load()
+	if n > received+1 {
 		return errSequence
 	}
 	s.next = n
-	if n <= s.received.Load() {
+	if n <= received {
 		s.ackDue.Store(true)
 	}
 	return nil
@@ -116,11 +118,21 @@ func (c *connection) Resumed(by transport.Carrier) {
 		return // that of a later one has come first, or it broke at once
 	}
 	c.lastRead.Store(time.Now().UnixNano())
-	if !c.out.resume(by, func(n int64) []byte { return c.mustAppend(&protocol.Sequence{SequenceID: n}) }) {
+	if !c.out.resume(by, c.reintroduction) {
 		by.Close()
 		return
 	}
 	c.hub.metrics.reconnects.Inc()
+}
+
+// reintroduction is what the client is sent first over a new carrier: the number of the
+// first message that it carries, and how much of the client's has come.
+func (c *connection) reintroduction(number int64) []byte {
+	frames := c.mustAppend(&protocol.Sequence{SequenceID: number})
+	if n := c.stateful.received.Load(); n > 0 {
+		frames = append(frames, c.mustAppend(&protocol.Ack{SequenceID: n})...)
+	}
+	return frames
 }
 
 // mustAppend encodes a message of which no value can fail to.
