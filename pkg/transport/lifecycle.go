@@ -30,7 +30,10 @@ func (c *Connection) begin(kind Kind) refusal {
 	case c.opening, c.session != nil && !c.resumable, c.session != nil && c.holds >= maximumHolds:
 		return hasCarrier
 	}
-	c.kind, c.opening = kind, true
+	if c.session == nil { // who has the session reads kind without the lock
+		c.kind = kind
+	}
+	c.opening = true
 	c.holds++
 	return granted
 }
