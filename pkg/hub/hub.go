@@ -97,6 +97,9 @@ func New(value any, options ...Option) (*Hub, error) {
 }
 
 func (h *Hub) start() error {
+	if h.peers != nil && (h.plane == nil || h.config.transport.Keys == nil) {
+		return errors.New("peers: they need a backplane, and the cluster's keys")
+	}
 	if h.registerer != nil {
 		if err := h.metrics.register(h.registerer); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
@@ -118,6 +121,7 @@ func (h *Hub) start() error {
 		return fmt.Errorf("attach to backplane: %w", err)
 	}
 	h.attachment = attachment
+	h.joinCluster()
 	attachment.Subscribe(backplane.Node(h.plane.NodeID()))
 	h.beat.Go(h.heartbeat)
 	return nil
@@ -170,6 +174,7 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	}
 	h.cancel()
 	h.beat.Wait()
+	h.connections.Close()
 	h.attachment.Detach()
 	h.operations.performing.Wait()
 	h.holdings.dropAll()

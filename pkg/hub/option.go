@@ -11,6 +11,7 @@ import (
 
 	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/peer"
 	"github.com/heliograph/heliograph/pkg/protocol"
 	"github.com/heliograph/heliograph/pkg/transport"
 )
@@ -22,6 +23,7 @@ type config struct {
 	name            string
 	prefix          string
 	plane           backplane.Backplane
+	peers           *peer.Peers // nil: requests are not passed on
 	transport       transport.Config
 	endpointOptions []transport.EndpointOption
 	userIdentifier  func(*http.Request, *auth.Identity) string
