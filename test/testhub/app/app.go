@@ -117,7 +117,7 @@ func (a *App) Shutdown(ctx context.Context) error {
 }
 
 func (a *App) routes(c Config) http.Handler {
-	secured := []transport.EndpointOption{transport.RequireAuthenticated()}
+	secured := []transport.EndpointOption{transport.RequireAuthenticated(), transport.AllowStatefulReconnects()}
 	if c.CloseOnExpiry {
 		secured = append(secured, transport.CloseOnAuthenticationExpiration())
 	}
@@ -148,6 +148,7 @@ func (c Config) options(plane backplane.Backplane) []hub.Option {
 		hub.WithBackplane(plane),
 		hub.WithLogger(c.Logger),
 		hub.WithClusterKeys(c.clusterKey()),
+		hub.WithEndpointOptions(transport.AllowStatefulReconnects()),
 	}
 	for _, o := range []struct {
 		value  time.Duration
