@@ -32,8 +32,9 @@ var ErrConnecting error = &referenceError{text: "Client results inside OnConnect
 //
 // Within a hub method, the permit to run is given back, once and for all, so that the
 // client can answer although invocations of a connection run one at a time: from then
-// on the method runs beside the later ones. Within OnConnected it fails with
-// [ErrConnecting].
+// on the method runs beside the later ones. A method that has an upload of its own caller
+// unread, of more than [WithWaitingInput] allows, does not get that caller's answer, which
+// is behind it. Within OnConnected it fails with [ErrConnecting].
 func Invoke[T any](ctx context.Context, client SingleClientProxy, method string, arguments ...any) (T, error) {
 	var result T
 	err := client.invoke(ctx, method, arguments, &result)
