@@ -47,6 +47,8 @@ func run(getenv func(string) string, stdout, stderr io.Writer) int {
 		Handler:       a.Handler,
 		Hubs:          a.Hubs(),
 		Backplane:     a.Backplane,
+		Peers:         a.Peers,
+		PeerListen:    s.internalListen,
 		DrainDelay:    s.drainDelay,
 		DrainDuration: s.drainDuration,
 		Logger:        logger,

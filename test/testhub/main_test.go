@@ -50,14 +50,17 @@ func TestNonsenseEndsWithStatus2(t *testing.T) {
 }
 
 func TestUnusableAddressEndsWithStatus1(t *testing.T) {
-	getenv := func(name string) string {
-		return map[string]string{"LISTEN": "127.0.0.1:-1", "JWT_SECRET": strings.Repeat("s", 32)}[name]
-	}
-	var stdout, stderr bytes.Buffer
-	if status := run(getenv, &stdout, &stderr); status != 1 {
-		t.Errorf("status %d, want 1", status)
-	}
-	if !strings.Contains(stderr.String(), "listen") || stdout.Len() > 0 {
-		t.Errorf("stderr is %q, stdout %q", stderr.String(), stdout.String())
+	for _, name := range []string{"LISTEN", "INTERNAL_LISTEN"} {
+		t.Run(name, func(t *testing.T) {
+			environment := map[string]string{"LISTEN": "127.0.0.1:0", "JWT_SECRET": strings.Repeat("s", 32)}
+			environment[name] = "127.0.0.1:-1"
+			var stdout, stderr bytes.Buffer
+			if status := run(func(name string) string { return environment[name] }, &stdout, &stderr); status != 1 {
+				t.Errorf("status %d, want 1", status)
+			}
+			if !strings.Contains(stderr.String(), "listen") || stdout.Len() > 0 {
+				t.Errorf("stderr is %q, stdout %q", stderr.String(), stdout.String())
+			}
+		})
 	}
 }

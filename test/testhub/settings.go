@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 
 // settings are what the environment says.
 type settings struct {
-	listen                    string
+	listen, internalListen    string
 	drainDelay, drainDuration time.Duration
 	app                       app.Config
 }
@@ -22,6 +23,7 @@ type settings struct {
 //	REDIS               Redis URL; unset: the in-process backplane
 //	JWT_SECRET          HS256 secret, required
 //	CLUSTER_KEY         what authenticates connection tokens; unset: from JWT_SECRET
+//	INTERNAL_LISTEN     node-to-node address; unset: a free loopback port
 //	AUTH_EXPIRY         1: /secure closes a connection when its token expires
 //	DRAIN_DELAY         from SIGTERM to when no more connections are taken; 0
 //	DRAIN_DURATION      over which connections are closed then; 2s
@@ -33,9 +35,10 @@ type settings struct {
 func readSettings(getenv func(string) string) (settings, error) {
 	r := reader{getenv: getenv}
 	s := settings{
-		listen:        getenv("LISTEN"),
-		drainDelay:    r.duration("DRAIN_DELAY", 0, 0),
-		drainDuration: r.duration("DRAIN_DURATION", 2*time.Second, 0),
+		listen:         cmp.Or(getenv("LISTEN"), "127.0.0.1:5001"),
+		internalListen: cmp.Or(getenv("INTERNAL_LISTEN"), "127.0.0.1:0"),
+		drainDelay:     r.duration("DRAIN_DELAY", 0, 0),
+		drainDuration:  r.duration("DRAIN_DURATION", 2*time.Second, 0),
 		app: app.Config{
 			Redis:             getenv("REDIS"),
 			JWTSecret:         getenv("JWT_SECRET"),
@@ -47,9 +50,6 @@ func readSettings(getenv func(string) string) (settings, error) {
 			DisconnectTimeout: r.duration("DISCONNECT_TIMEOUT", 0, 1),
 			MaxMessage:        r.bytes("MAX_MESSAGE"),
 		},
-	}
-	if s.listen == "" {
-		s.listen = "127.0.0.1:5001"
 	}
 	return s, errors.Join(r.wrong...)
 }

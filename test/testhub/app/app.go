@@ -13,6 +13,7 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
 	"github.com/heliograph/heliograph/pkg/hub"
+	"github.com/heliograph/heliograph/pkg/peer"
 	"github.com/heliograph/heliograph/pkg/transport"
 )
 
@@ -40,7 +41,7 @@ type Config struct {
 }
 
 // An App is one node: three hubs that share a backplane. Whoever made it ends it with
-// Shutdown, or by shutting down its hubs and then closing its backplane.
+// Shutdown, or by shutting down its hubs and then closing its peers and its backplane.
 type App struct {
 	// Handler serves the hubs at their paths.
 	Handler http.Handler
@@ -52,6 +53,9 @@ type App struct {
 	Bench *hub.Hub
 	// Backplane is what the hubs are attached to.
 	Backplane backplane.Backplane
+	// Peers are the other nodes, which need the address of a listener that serves
+	// Peers.Handler(Handler) to reach this one.
+	Peers *peer.Peers
 }
 
 // New starts a node. It listens nowhere: that is for the caller to do with Handler.
@@ -75,7 +79,11 @@ func New(c Config) (*App, error) {
 }
 
 func (a *App) start(c Config, tokens auth.Authenticator) (err error) {
-	shared := c.options(a.Backplane)
+	a.Peers, err = peer.New(peer.Config{Self: a.Backplane.NodeID(), Keys: [][]byte{c.clusterKey()}, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	shared := c.options(a.Backplane, a.Peers)
 	if a.Hub, err = hub.New(&testHub{}, append(shared,
 		hub.WithName("hub"),
 		hub.WithMethod("Admin", hub.Requires(auth.Role("admin"))),
@@ -113,6 +121,9 @@ func (a *App) Shutdown(ctx context.Context) error {
 	for _, h := range a.Hubs() {
 		errs = append(errs, h.Shutdown(ctx))
 	}
+	if a.Peers != nil {
+		a.Peers.Close()
+	}
 	return errors.Join(append(errs, a.Backplane.Close())...)
 }
 
@@ -143,9 +154,10 @@ func (c Config) backplane() (backplane.Backplane, error) {
 
 // options are those that all hubs have in common. The slice has no spare capacity, so
 // that each hub may append its own.
-func (c Config) options(plane backplane.Backplane) []hub.Option {
+func (c Config) options(plane backplane.Backplane, peers *peer.Peers) []hub.Option {
 	options := []hub.Option{
 		hub.WithBackplane(plane),
+		hub.WithPeers(peers),
 		hub.WithLogger(c.Logger),
 		hub.WithClusterKeys(c.clusterKey()),
 		hub.WithEndpointOptions(transport.AllowStatefulReconnects()),
