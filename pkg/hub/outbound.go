@@ -349,7 +349,7 @@ func (o *outbound) take() [][]byte {
 		o.frames = nil
 		return nil
 	case u == nil:
-		n, size := batch(o.frames)
+		n, size := batch(o.frames, coalesceBytes)
 		frames := o.frames[:n:n]
 		o.frames, o.inFlight = o.frames[n:], size
 		return frames
@@ -358,7 +358,7 @@ func (o *outbound) take() [][]byte {
 		return nil
 	}
 	u.paused = time.Time{}
-	n, _ := batch(o.frames)
+	n, _ := batch(o.frames, coalesceBytes)
 	var frames [][]byte
 	for i, f := range o.frames[:n] {
 		if u.full() && o.ending == nil {
@@ -375,8 +375,8 @@ func (o *outbound) take() [][]byte {
 }
 
 // batch says how many frames to write together, and their size.
-func batch(frames [][]byte) (n, size int) {
-	for n < len(frames) && (n == 0 || size+len(frames[n]) <= coalesceBytes) {
+func batch(frames [][]byte, limit int) (n, size int) {
+	for n < len(frames) && (n == 0 || size+len(frames[n]) <= limit) {
 		size += len(frames[n])
 		n++
 	}

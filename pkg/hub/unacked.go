@@ -43,11 +43,15 @@ func (u *unacked) keep(frame []byte) {
 	u.sent++
 }
 
-// again returns what the present carrier is to be given once more, as much as fits into
-// one message.
+// againBytes is how much of what is sent again one message of the transport may join:
+// little, since it arrives as a whole or not at all, and the next carrier may break as
+// soon as the last one did.
+const againBytes = 512
+
+// again returns what the present carrier is to be given next of what earlier ones were.
 func (u *unacked) again() [][]byte {
 	rest := u.frames[u.sent-u.released:]
-	n, _ := batch(rest)
+	n, _ := batch(rest, againBytes)
 	u.sent += int64(n)
 	frames := append([][]byte(nil), rest[:n]...) // release may clear them meanwhile
 	u.release()
