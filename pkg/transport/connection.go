@@ -61,8 +61,9 @@ type Accept func(c *Connection, r *http.Request) Session
 type Connection struct {
 	id       string
 	manager  *Manager
-	stateful bool // stateful reconnect was negotiated
-	public   bool // the id is the token too, and good for a WebSocket only
+	stateful bool  // stateful reconnect was negotiated
+	public   bool  // the id is the token too, and good for a WebSocket only
+	spent    int64 // when no node takes the token for a new connection's any more, unix milliseconds
 	identity atomic.Pointer[auth.Identity]
 
 	// Set when the first transport opens, before the session sees the connection.
@@ -82,6 +83,7 @@ type Connection struct {
 	holds     int           // goroutines that use the session, or will
 	read      chan struct{} // closed when the latest reader has ended; nil unless stateful
 	in        *input        // nil until a request brings some
+	held      chan struct{} // until it is closed requests wait; nil: they need not
 }
 
 // ID returns the public connection id.

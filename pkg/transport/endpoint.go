@@ -148,9 +148,12 @@ func (e *Endpoint) connection(r *http.Request, identity *auth.Identity, kind Kin
 		return nil, unknownID
 	case t.user != tag(identity.Subject):
 		return nil, otherUser
-	default:
-		return e.m.findOrMake(id, &t, identity)
 	}
+	c, refused := e.m.findOrMake(id, &t, identity)
+	if refused == granted {
+		refused = c.admitted(r.Context())
+	}
+	return c, refused
 }
 
 // openToken opens a connection token and finds the connection id that it stands for.

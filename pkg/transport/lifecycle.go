@@ -140,6 +140,7 @@ func (c *Connection) endLocked() {
 		return
 	}
 	c.ended, c.resumable = true, false
+	c.openHeldLocked()
 	if c.in != nil {
 		close(c.in.ended)
 	}

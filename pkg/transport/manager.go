@@ -155,7 +155,7 @@ func (m *Manager) findOrMake(id string, t *connectionToken, identity *auth.Ident
 	c := &Connection{id: id, manager: m, vacant: time.Now()}
 	c.identity.Store(identity)
 	if t != nil {
-		c.stateful, c.public = t.stateful, t.public
+		c.stateful, c.public, c.spent = t.stateful, t.public, t.spent().UnixMilli()
 		m.use(t.id)
 	}
 	m.live[id] = c
