@@ -44,7 +44,7 @@
 // A forwarded request is not forwarded again. If the connection is not where it was
 // looked for, the node there says so ([Elsewhere]), and the first node forgets what it
 // believed. If nodes advertise their public addresses by mistake, the seal is found on a
-// request that is to be forwarded, which ends it ([ErrLoop]).
+// request of the public ([Peers.Astray]), which ends it: 508, and [ErrLoop].
 //
 // # Bounds
 //

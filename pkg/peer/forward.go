@@ -28,7 +28,7 @@ const writeTimeout = 10 * time.Second
 // answer that breaks off ends the handler by a panic, [http.ErrAbortHandler], so that the
 // client does not take it for whole.
 func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, to Node) error {
-	if p.forwardedBefore(r) || to.ID == p.self {
+	if _, before := Forwarded(r); before || p.Astray(r) || to.ID == p.self {
 		return fmt.Errorf("forward to node %s: %w", to.ID, ErrLoop)
 	}
 	target, err := p.target(r, to)
@@ -63,11 +63,12 @@ func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, to Node) error {
 	}
 }
 
-// forwardedBefore reports whether a node has sealed the request: for this one, or, where
-// it is not taken from the node-to-node listener, by a mistake in the addresses.
-func (p *Peers) forwardedBefore(r *http.Request) bool {
+// Astray reports whether another node has forwarded a request to a listener for the
+// public, because nodes advertise the wrong addresses. Nothing good comes of serving it,
+// since its answer has no proof. Status 508 tells the other node that.
+func (p *Peers) Astray(r *http.Request) bool {
 	if _, ok := Forwarded(r); ok {
-		return true
+		return false
 	}
 	s, err := sealOf(r)
 	return err == nil && p.opened(&s, r) != nil
@@ -120,7 +121,11 @@ func (f *forwarding) rewrite(r *httputil.ProxyRequest) {
 
 // check looks at what came back, before any of it goes to the client.
 func (f *forwarding) check(r *http.Response) error {
-	if !f.peers.proves(&f.seal, r, nil) {
+	switch {
+	case f.peers.proves(&f.seal, r, nil):
+	case r.StatusCode == http.StatusLoopDetected:
+		return ErrLoop
+	default:
 		return fmt.Errorf("%w: no node of the cluster is there, which answered %d", ErrUnreachable, r.StatusCode)
 	}
 	elsewhere := r.Header.Get(elsewhereHeader) != ""

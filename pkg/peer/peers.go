@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -205,10 +206,13 @@ func (p *Peers) base(n Node) (*url.URL, error) {
 	return u, nil
 }
 
+var reasons = []error{ErrUnreachable, ErrReplaced, ErrElsewhere, ErrLoop, ErrBusy, ErrRefused}
+
 // failure is the error for an attempt that ended with err.
 func (p *Peers) failure(ctx context.Context, err error) error {
+	isReason := func(reason error) bool { return errors.Is(err, reason) }
 	switch {
-	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrReplaced), errors.Is(err, ErrElsewhere), errors.Is(err, ErrBusy), errors.Is(err, ErrRefused):
+	case slices.ContainsFunc(reasons, isReason):
 		return err
 	case p.ctx.Err() != nil:
 		return ErrClosed

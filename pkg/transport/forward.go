@@ -29,6 +29,10 @@ func (e *Endpoint) elsewhere(w http.ResponseWriter, r *http.Request, identity *a
 	if e.m.cluster == nil || encoded == "" || !slices.Contains(methods, r.Method) {
 		return false
 	}
+	if e.m.cluster.Peers.Astray(r) {
+		loops.answer(w)
+		return true
+	}
 	t, id, err := e.openToken(encoded)
 	if err != nil || t.user != tag(identity.Subject) || e.m.find(id) != nil {
 		return false
