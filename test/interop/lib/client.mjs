@@ -19,8 +19,9 @@ const CLIENT_METHODS = ["Message", "Item", "Disconnected", "Send", "ReceiveMessa
  * Connects a client to a node or a balancer, for as long as the test runs; without a
  * test, until either end closes it.
  *
- * Options: path; protocol, by name; user, or token; skipNegotiation; reconnect, the
- * delays of automatic reconnect in ms; keepAlive, the interval of pings in ms.
+ * Options: path; protocol and transport, by name; user, or token; skipNegotiation;
+ * reconnect, the delays of automatic reconnect in ms; keepAlive, the interval of pings
+ * in ms; stateful, whether it asks for stateful reconnect.
  */
 export async function connect(test, { url }, options = {}) {
   const client = new Client(url, options);
@@ -37,16 +38,18 @@ export class Client {
   #watchers = new Set();
   #closed = deferred();
 
-  constructor(url, { path = "/hub", protocol = "json", hubProtocol = protocols[protocol](), user, token, skipNegotiation = false, reconnect, keepAlive } = {}) {
+  constructor(url, { path = "/hub", protocol = "json", hubProtocol = protocols[protocol](), user, token, transport, skipNegotiation = false, reconnect, keepAlive, stateful = false } = {}) {
     const bearer = token ?? (user === undefined ? undefined : userToken(user));
     const builder = new HubConnectionBuilder()
       .withUrl(url + path, {
         ...(bearer !== undefined && { accessTokenFactory: () => bearer }),
+        ...(transport !== undefined && { transport: HttpTransportType[transport] }),
         ...(skipNegotiation && { skipNegotiation, transport: HttpTransportType.WebSockets }),
       })
       .withHubProtocol(hubProtocol)
       .configureLogging({ log: (level, text) => this.#logged(level, text) });
     if (reconnect) builder.withAutomaticReconnect(reconnect);
+    if (stateful) builder.withStatefulReconnect();
     this.#connection = builder.build();
     if (keepAlive) this.#connection.keepAliveIntervalInMilliseconds = keepAlive;
     for (const method of CLIENT_METHODS) {
