@@ -44,8 +44,12 @@ type config struct {
 	AllowAnonymous bool     `env:"HELIOGRAPH_ALLOW_ANONYMOUS" help:"Take clients without a token too. They belong to no user."`
 	ClusterKey     []string `placeholder:"KEY" sep:"none" env:"HELIOGRAPH_CLUSTER_KEY" help:"Secret of at least 32 bytes that is the same on all nodes; repeat it to replace a key: the first signs, all are accepted. Without it, it is derived from the JWT secret."`
 
+	CloseOnAuthenticationExpiration bool `env:"HELIOGRAPH_CLOSE_ON_AUTHENTICATION_EXPIRATION" help:"Close connections when the tokens end that they were opened with."`
+	EnableAuthenticationRefresh     bool `env:"HELIOGRAPH_ENABLE_AUTHENTICATION_REFRESH" help:"Let clients replace the token of a connection before it ends."`
+
 	Transports         []transport.Kind `default:"WebSockets,ServerSentEvents,LongPolling" placeholder:"NAME,..." env:"HELIOGRAPH_TRANSPORTS" help:"Transports that clients may use."`
 	StatefulReconnects bool             `default:"true" negatable:"" env:"HELIOGRAPH_STATEFUL_RECONNECTS" help:"Let clients that ask for it come back over another WebSocket as if nothing had happened."`
+	LongPollingTimeout time.Duration    `default:"90s" env:"HELIOGRAPH_LONG_POLLING_TIMEOUT" help:"How long a poll waits for something to tell. Whatever is between clients and nodes has to wait longer."`
 
 	KeepAliveInterval         time.Duration `default:"15s" env:"HELIOGRAPH_KEEP_ALIVE_INTERVAL" help:"How often clients are pinged."`
 	ClientTimeoutInterval     time.Duration `default:"30s" env:"HELIOGRAPH_CLIENT_TIMEOUT_INTERVAL" help:"How long a client may be silent."`
@@ -99,6 +103,8 @@ func (c *config) check() error {
 		return errors.New("--demo lets anybody be any user, which is seldom wanted of a node with --redis: add --demo-force if it is")
 	case c.demo() && c.Redis != "" && c.JWTSecret == "":
 		return errors.New("--demo-force needs a --jwt-secret that is the same on all nodes")
+	case c.LongPollingTimeout <= 0:
+		return fmt.Errorf("--long-polling-timeout: %v is not positive", c.LongPollingTimeout)
 	case slices.ContainsFunc(c.Transports, func(k transport.Kind) bool { return !slices.Contains(allTransports, k) }):
 		return fmt.Errorf("--transports: want some of %v", allTransports)
 	case (c.TLSCert == "") != (c.TLSKey == ""):

@@ -88,7 +88,7 @@ func serve(s *server.Config, c config, metrics prometheus.Registerer) (err error
 	if s.Peers, s.PeerTLS, err = newPeers(c, s.Backplane.NodeID(), s.Logger); err != nil {
 		return err
 	}
-	chat, err := newHub(c, s.Backplane, s.Logger, metrics)
+	chat, err := newHub(c, s, metrics)
 	if err != nil {
 		return err
 	}
@@ -112,11 +112,11 @@ func newBackplane(c config, logger *slog.Logger, metrics prometheus.Registerer) 
 	return redisplane.New(redisplane.Options{URL: c.Redis, Keys: clusterKeys(c), Logger: logger, Registerer: metrics})
 }
 
-func newHub(c config, plane backplane.Backplane, logger *slog.Logger, metrics prometheus.Registerer) (*hub.Hub, error) {
+func newHub(c config, s *server.Config, metrics prometheus.Registerer) (*hub.Hub, error) {
 	options := []hub.Option{
 		hub.WithName("chat"),
-		hub.WithBackplane(plane),
-		hub.WithLogger(logger),
+		hub.WithBackplane(s.Backplane),
+		hub.WithLogger(s.Logger),
 		hub.WithMetrics(metrics),
 		hub.WithKeepAliveInterval(c.KeepAliveInterval),
 		hub.WithClientTimeoutInterval(c.ClientTimeoutInterval),
@@ -129,6 +129,9 @@ func newHub(c config, plane backplane.Backplane, logger *slog.Logger, metrics pr
 			return nil, fmt.Errorf("--jwt-secret: %w", err)
 		}
 		options = append(options, hub.WithAuthenticator(tokens))
+	}
+	if s.Peers != nil {
+		options = append(options, hub.WithPeers(s.Peers))
 	}
 	if keys := clusterKeys(c); len(keys) > 0 {
 		options = append(options, hub.WithClusterKeys(keys...))
@@ -154,16 +157,23 @@ func routes(c config, h *hub.Hub, origins *transport.Origins) http.Handler {
 	options := []transport.EndpointOption{
 		transport.AllowedOrigins(origins),
 		transport.Transports(c.Transports...),
+		transport.LongPollingTimeout(c.LongPollingTimeout),
 	}
 	if c.StatefulReconnects {
 		options = append(options, transport.AllowStatefulReconnects())
+	}
+	if c.CloseOnAuthenticationExpiration {
+		options = append(options, transport.CloseOnAuthenticationExpiration())
+	}
+	if c.EnableAuthenticationRefresh {
+		options = append(options, transport.EnableAuthenticationRefresh())
 	}
 	if !c.AllowAnonymous && !c.demo() {
 		options = append(options, transport.RequireAuthenticated())
 	}
 	endpoint := h.Endpoint(options...)
 	mux := http.NewServeMux()
-	for _, path := range []string{"/chat", "/chat/negotiate"} {
+	for _, path := range []string{"/chat", "/chat/negotiate", "/chat/refresh"} {
 		mux.Handle(path, endpoint)
 		mux.Handle(path+"/{$}", endpoint)
 	}
