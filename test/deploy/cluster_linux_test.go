@@ -45,10 +45,12 @@ func startCluster(t *testing.T, nodes int) *cluster {
 	}
 	clients := freePort(t, c.hosts)
 	c.admin = freePort(t, c.hosts)
+	peers := freePort(t, c.hosts)
 	for _, host := range c.hosts {
 		env := maps.Clone(env)
 		env["HELIOGRAPH_LISTEN"] = net.JoinHostPort(host, clients)
 		env["HELIOGRAPH_ADMIN_LISTEN"] = net.JoinHostPort(host, c.admin)
+		env["HELIOGRAPH_PEER_LISTEN"] = net.JoinHostPort(host, peers)
 		c.nodes = append(c.nodes, start(t, built(t).node(), env))
 	}
 	for n, node := range c.nodes {

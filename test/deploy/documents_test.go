@@ -5,12 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // documents are those for operators and contributors.
-var documents = []string{"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/deployment.md", "k8s/README.md"}
+var documents = []string{"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/deployment.md", "docs/load-balancers.md", "k8s/README.md"}
 
 var (
 	documentedFlag = regexp.MustCompile("`--([a-z0-9-]+)")
@@ -28,7 +29,7 @@ var (
 func TestDocumentedSettings(t *testing.T) {
 	s := program(t)
 	defaults := 0
-	for _, file := range append([]string{"docker-compose.yml", "k8s/base/node.env", "k8s/base/deployment.yaml", "k8s/secret.example.yaml", "Dockerfile", "deploy/haproxy.cfg"}, documents...) {
+	for _, file := range append([]string{"docker-compose.yml", "k8s/base/node.env", "k8s/base/deployment.yaml", "k8s/secret.example.yaml", "Dockerfile", "deploy/haproxy.cfg", "deploy/nginx.conf"}, documents...) {
 		text := read(t, file)
 		for _, name := range anyEnv.FindAllString(text, -1) {
 			if _, ok := s.env[name]; !ok && name != "HELIOGRAPH_" {
@@ -36,7 +37,7 @@ func TestDocumentedSettings(t *testing.T) {
 			}
 		}
 		for _, found := range documentedFlag.FindAllStringSubmatch(text, -1) {
-			if _, ok := s.defaults[found[1]]; !ok {
+			if _, ok := s.defaults[found[1]]; !ok && !slices.Contains(s.negated, found[1]) {
 				t.Errorf("%s: the program has no flag --%s", file, found[1])
 			}
 		}

@@ -306,10 +306,15 @@ func TestNodesOfKubernetes(t *testing.T) {
 			t.Errorf("the program has no variable %s", name)
 		}
 	}
-	for name, listen := range map[string]string{"clients": "HELIOGRAPH_LISTEN", "admin": "HELIOGRAPH_ADMIN_LISTEN"} {
+	for name, listen := range map[string]string{"clients": "HELIOGRAPH_LISTEN", "admin": "HELIOGRAPH_ADMIN_LISTEN", "peers": "HELIOGRAPH_PEER_LISTEN"} {
 		if want := fmt.Sprintf(":%d", p.port(t, intstr.FromString(name))); p.env[listen] != want {
 			t.Errorf("%s is %q and the port %s", listen, p.env[listen], want)
 		}
+	}
+	if !slices.ContainsFunc(p.container.Env, func(e corev1.EnvVar) bool {
+		return e.Name == "HELIOGRAPH_PEER_ADVERTISE" && e.ValueFrom != nil && e.ValueFrom.FieldRef != nil && e.ValueFrom.FieldRef.FieldPath == "status.podIP"
+	}) {
+		t.Error("nodes do not know under which address they are reached")
 	}
 	for path, probe := range map[string]*corev1.Probe{"/livez": p.container.LivenessProbe, "/readyz": p.container.ReadinessProbe} {
 		if get := probe.HTTPGet; get.Path != path || get.Port.StrVal != "admin" {
@@ -352,6 +357,35 @@ func TestPodsAreRestricted(t *testing.T) {
 	user := one[*appsv1.Deployment](t, whole(t), "heliograph").Spec.Template.Spec.SecurityContext
 	if want := fmt.Sprintf("USER %d:%d\n", *user.RunAsUser, *user.RunAsGroup); !strings.Contains(read(t, "Dockerfile"), want) {
 		t.Errorf("the image is not made for %q", want)
+	}
+}
+
+// Nodes reach each other, and nobody else reaches the port for that.
+func TestPeerPortIsForNodes(t *testing.T) {
+	objects := whole(t)
+	node := one[*appsv1.Deployment](t, objects, "heliograph")
+	opened := 0
+	for _, policy := range all[*networkingv1.NetworkPolicy](objects) {
+		for _, rule := range policy.Spec.Ingress {
+			if !slices.ContainsFunc(rule.Ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port.StrVal == "peers" }) {
+				continue
+			}
+			opened++
+			if len(rule.From) != 1 || rule.From[0].NamespaceSelector != nil || rule.From[0].IPBlock != nil ||
+				!maps.Equal(rule.From[0].PodSelector.MatchLabels, node.Spec.Selector.MatchLabels) {
+				t.Errorf("%s opens it to %+v", policy.Name, rule.From)
+			}
+		}
+	}
+	if opened != 1 {
+		t.Errorf("it is opened %d times", opened)
+	}
+	for _, s := range all[*corev1.Service](objects) {
+		for _, p := range s.Spec.Ports {
+			if p.TargetPort.StrVal == "peers" {
+				t.Errorf("the service %s has it", s.Name)
+			}
+		}
 	}
 }
 
@@ -398,7 +432,7 @@ func TestSecretExample(t *testing.T) {
 		}
 		for _, c := range d.Spec.Template.Spec.Containers {
 			for _, e := range c.Env {
-				if e.ValueFrom != nil {
+				if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
 					use(e.ValueFrom.SecretKeyRef.Name, e.ValueFrom.SecretKeyRef.Key)
 				}
 			}

@@ -34,6 +34,8 @@ func TestPodRuns(t *testing.T) {
 	p.env["HELIOGRAPH_LISTEN"] = freeAddress(t)
 	admin := freeAddress(t)
 	p.env["HELIOGRAPH_ADMIN_LISTEN"] = admin
+	p.env["HELIOGRAPH_PEER_LISTEN"] = freeAddress(t)
+	p.env["HELIOGRAPH_PEER_ADVERTISE"] = "127.0.0.1"
 
 	node := start(t, built(t).node(), p.env)
 	for _, probe := range []*corev1.Probe{p.container.StartupProbe, p.container.LivenessProbe, p.container.ReadinessProbe} {

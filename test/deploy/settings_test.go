@@ -10,11 +10,12 @@ import (
 // settings are the program's, as its --help has them.
 type settings struct {
 	defaults map[string]string // by flag, without dashes; empty if there is none
+	negated  []string          // flags that turn another off
 	env      map[string]string // the flag, by environment variable
 }
 
 var (
-	flagLine = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--(?:\[no-\])?([a-z0-9-]+)(?:=("[^"]*"|\S+))?`)
+	flagLine = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--(\[no-\])?([a-z0-9-]+)(?:=("[^"]*"|\S+))?`)
 	envName  = regexp.MustCompile(`\(\$(HELIOGRAPH_[A-Z0-9_]+)`)
 	anyEnv   = regexp.MustCompile(`HELIOGRAPH_[A-Z0-9_]+`)
 )
@@ -35,10 +36,13 @@ var readSettings = sync.OnceValues(func() (*settings, error) {
 		if n+1 < len(flags) {
 			end = flags[n+1][0]
 		}
-		flag := string(help[at[2]:at[3]])
+		flag := string(help[at[4]:at[5]])
 		s.defaults[flag] = ""
-		if at[4] >= 0 {
-			s.defaults[flag] = unquote(string(help[at[4]:at[5]]))
+		if at[6] >= 0 {
+			s.defaults[flag] = unquote(string(help[at[6]:at[7]]))
+		}
+		if at[2] >= 0 {
+			s.negated = append(s.negated, "no-"+flag)
 		}
 		if name := envName.FindSubmatch(help[at[0]:end]); name != nil {
 			s.env[string(name[1])] = flag
