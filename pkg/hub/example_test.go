@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -128,6 +129,37 @@ func ExampleNew_options() {
 	}
 	fmt.Println(chat.Shutdown(context.Background()))
 	// Output: <nil>
+}
+
+// The hub is its own endpoint, with these options; it may have others, with theirs.
+func ExampleWithEndpointOptions() {
+	chat, err := hub.New(Chat{}, hub.WithEndpointOptions(
+		transport.Transports(transport.WebSockets, transport.LongPolling),
+		transport.LongPollingTimeout(60*time.Second),
+		transport.MaximumRequestBody(1<<20),
+		transport.AllowStatefulReconnects(),
+		transport.EnableAuthenticationRefresh()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer chat.Shutdown(context.Background())
+	server := httptest.NewServer(chat)
+	defer server.Close()
+
+	answer, err := http.Post(server.URL+"/chat/negotiate?negotiateVersion=1&useStatefulReconnect=true", "", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var negotiated struct {
+		UseStatefulReconnect bool
+		AvailableTransports  []struct{ Transport string }
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&negotiated); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(negotiated.UseStatefulReconnect, negotiated.AvailableTransports)
+	// Output: true [{WebSockets} {LongPolling}]
 }
 
 // The hub's metrics, all named heliograph_hub_…, have a label with its name.
