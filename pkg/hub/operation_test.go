@@ -118,7 +118,7 @@ func TestOperationWhileANodeLeaves(t *testing.T) {
 		"died":     func(h *Hub, m *mute) { receiver{h}.NodeDied(m.plane.NodeID()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, mutes := withMutes(t, 1, WithOperationTimeout(time.Hour))
+			h, mutes := withMutes(t, 1, WithOperationTimeout(10*time.Second))
 			ended := make(chan error, 1)
 			go func() { ended <- h.Groups().RemoveUser(t.Context(), "ada", "room") }()
 			await.Until(t, "it waits for the other node", func() error {

@@ -152,7 +152,7 @@ func (m mutation) try(ctx context.Context, root, copied string) error {
 func (m mutation) runTest(ctx context.Context, root, copied string) (out string, failed bool, err error) {
 	place, test, _ := strings.Cut(m.test, " ")
 	command := []string{"go", "test", "-count=1", "-timeout", limit.String(), "-run", "^" + test + "$", place}
-	marks := regexp.MustCompile("--- FAIL: " + test + "|panic: test timed out")
+	marks := regexp.MustCompile("(?m)--- FAIL: " + test + "|^panic: ") // a panic, or a time-out, takes all down
 	if m.where == "interop" {
 		if err := prepareInterop(ctx, root, copied); err != nil {
 			return "", false, err
