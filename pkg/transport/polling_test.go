@@ -297,10 +297,24 @@ func TestAbandonedPolling(t *testing.T) {
 		d.say(t, strings.Repeat("x", pollBytes+1))
 		written := make(chan error, 1)
 		go func() { written <- d.carrier.Write([][]byte{[]byte("y")}, protocol.Text) }()
+		p := d.carrier.(*polls)
+		await.Until(t, "the writer waits", func() error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.room == nil {
+				return errors.New("it does not")
+			}
+			return nil
+		})
 		m.Sweep(time.Now().Add(patience + time.Second))
 		d.expect(t, "disconnected")
-		if err := <-written; err == nil {
-			t.Error("written to a client that has gone")
+		select {
+		case err := <-written:
+			if err == nil {
+				t.Error("written to a client that has gone")
+			}
+		case <-time.After(deadline):
+			t.Fatal("the writer waits for a client that has gone")
 		}
 		await.Until(t, "the connection is forgotten", func() error { return m.forgotten(d.c.ID()) })
 		expectPoll(t, s, query, `404 text/plain "No Connection with that ID"`)
@@ -372,4 +386,35 @@ func TestPollThatIsNotRead(t *testing.T) {
 	defer answer.Body.Close()
 	d.expect(t, "disconnected")
 	await.Until(t, "the connection is forgotten", func() error { return m.forgotten(d.c.ID()) })
+}
+
+// A poll that waits for another to be answered is told when the connection ends.
+func TestEndDuringTwoPolls(t *testing.T) {
+	accept, opened := diaries()
+	_, s := serve(t, Config{Accept: accept, SendTimeout: time.Hour})
+	query, d := polling(t, s, opened)
+	d.say(t, strings.Repeat("x", 64<<20)) // more than the system buffers
+	r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/hub?"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close() // and it is not read
+	second := startPoll(t.Context(), s, query)
+	p := d.carrier.(*polls)
+	await.Until(t, "the second poll waits", func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.next {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	expectPoll(t, s, query, `409 text/plain ""`)
+	mustRequest(t, s, "DELETE", query, "", 202)
+	expectAnswer(t, second, `204 text/plain ""`)
+	d.expect(t, "disconnected")
 }

@@ -51,11 +51,12 @@ type webSocket struct {
 // it), it ends when the socket does. It outlives the handler, since what net/http
 // keeps for a request in progress is larger than all that a connection needs.
 func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identity *auth.Identity, c *Connection) {
-	refused := c.renew(r, identity)
-	if refused == granted {
-		refused = c.begin(WebSockets)
+	if refused := c.begin(WebSockets); refused != granted {
+		refused.answer(w)
+		return
 	}
-	if refused != granted {
+	if refused := c.renew(r, identity); refused != granted {
+		c.notOpened()
 		refused.answer(w)
 		return
 	}
