@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,31 +25,42 @@ import (
 // of its own with the same ports, as a container has, and a name server knows them;
 // only Linux has all of 127.0.0.0/8 for that.
 type cluster struct {
-	nodes    []*process
-	hosts    []string // their addresses
-	admin    string   // port of each
-	balancer *process
-	address  string // of the balancer
+	nodes          []*process
+	hosts          []string // their addresses
+	clients, admin string   // ports of each
+	balancer       *process
+	address        string // of the balancer
 }
 
+// startCluster starts nodes behind the balancer of docker-compose.yml.
 func startCluster(t *testing.T, nodes int) *cluster {
+	t.Helper()
+	c := startNodes(t, nodes, nil)
+	c.startHAProxy(t)
+	return c
+}
+
+// startNodes starts nodes, with settings beside those of docker-compose.yml, and no
+// balancer.
+func startNodes(t *testing.T, nodes int, settings map[string]string) *cluster {
 	t.Helper()
 	p := loaded(t)
 	env := nodeEnv(t, p)
 	redis := redistest.Start(t, p.Services["redis"].Command[1:]...)
 	env["HELIOGRAPH_REDIS"] = redis.URL()
 	env["HELIOGRAPH_DRAIN_DELAY"] = "1h" // what the balancer does meanwhile is its own doing
+	maps.Copy(env, settings)
 
 	c := &cluster{address: freeAddress(t)}
 	for n := range nodes {
 		c.hosts = append(c.hosts, fmt.Sprintf("127.0.0.%d", 2+n))
 	}
-	clients := freePort(t, c.hosts)
+	c.clients = freePort(t, c.hosts)
 	c.admin = freePort(t, c.hosts)
 	peers := freePort(t, c.hosts)
 	for _, host := range c.hosts {
 		env := maps.Clone(env)
-		env["HELIOGRAPH_LISTEN"] = net.JoinHostPort(host, clients)
+		env["HELIOGRAPH_LISTEN"] = net.JoinHostPort(host, c.clients)
 		env["HELIOGRAPH_ADMIN_LISTEN"] = net.JoinHostPort(host, c.admin)
 		env["HELIOGRAPH_PEER_LISTEN"] = net.JoinHostPort(host, peers)
 		c.nodes = append(c.nodes, start(t, built(t).node(), env))
@@ -56,24 +68,55 @@ func startCluster(t *testing.T, nodes int) *cluster {
 	for n, node := range c.nodes {
 		node.answers(t, c.adminURL(n)+"/readyz")
 	}
+	for n := range c.nodes {
+		hears(t, net.JoinHostPort(c.hosts[n], c.admin))
+	}
+	return c
+}
 
-	config := read(t, "deploy/haproxy.cfg")
-	for _, r := range [][2]string{
+// startHAProxy starts the balancer with deploy/haproxy.cfg.
+func (c *cluster) startHAProxy(t *testing.T) {
+	t.Helper()
+	file := configured(t, "deploy/haproxy.cfg", [][2]string{
 		{"bind :8080\n", "bind " + c.address + "\n"},
 		{"127.0.0.11:53\n", serveNames(t, "node.", c.hosts) + "\n"},
-		{" node:8080\n", " node:" + clients + "\n"},
+		{" node:8080\n", " node:" + c.clients + "\n"},
 		{"check port 8081 ", "check port " + c.admin + " "},
 		{"maxconn 20000\n", "maxconn 200\n"}, // whatever this machine's limits are
-	} {
+	})
+	c.balancer = start(t, haproxy(t), nil, "-db", "-f", file)
+}
+
+// startNginx starts the balancer with deploy/nginx.conf, as one process.
+func (c *cluster) startNginx(t *testing.T) {
+	t.Helper()
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Fatalf("this test needs nginx 1.18 or later in the PATH (such as: apt-get install nginx-light): %v", err)
+	}
+	file := configured(t, "deploy/nginx.conf", [][2]string{
+		{"listen 8080;", "listen " + c.address + ";"},
+		{"server node-1:8080 ", "server " + net.JoinHostPort(c.hosts[0], c.clients) + " "},
+		{"server node-2:8080 ", "server " + net.JoinHostPort(c.hosts[1], c.clients) + " "},
+		{"worker_connections 16384;", "worker_connections 200;"}, // whatever this machine's limits are
+	})
+	write(t, file, strings.ReplaceAll(readFile(t, file), " /tmp/", " "+t.TempDir()+"/"))
+	c.balancer = start(t, program, nil, "-c", file, "-g", "daemon off; master_process off;")
+}
+
+// configured returns a file of the project with what has to be another on this machine.
+func configured(t *testing.T, path string, changes [][2]string) string {
+	t.Helper()
+	config := read(t, path)
+	for _, r := range changes {
 		if strings.Count(config, r[0]) != 1 {
-			t.Fatalf("%q is not once in deploy/haproxy.cfg", r[0])
+			t.Fatalf("%q is not once in %s", r[0], path)
 		}
 		config = strings.Replace(config, r[0], r[1], 1)
 	}
-	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	file := filepath.Join(t.TempDir(), filepath.Base(path))
 	write(t, file, config)
-	c.balancer = start(t, haproxy(t), nil, "-db", "-f", file)
-	return c
+	return file
 }
 
 func (c *cluster) adminURL(node int) string {

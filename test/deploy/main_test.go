@@ -45,7 +45,12 @@ func run(m *testing.M) int {
 // read returns the content of a file of the repository.
 func read(t *testing.T, path string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, path))
+	return readFile(t, filepath.Join(root, path))
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
