@@ -26,6 +26,9 @@ const (
 	OpBeginJoin     OperationKind = 7 // Group, Lease: an OpAddToGroup may follow, unless there is a removal first
 	OpKeep          OperationKind = 8 // Earlier, Lease: the asker still waits
 	OpForget        OperationKind = 9 // Earlier: the asker waits no longer; there is no reply
+	// OpFence parts what two nodes deliver to a connection that one of them hands over to
+	// the other, under that ID. There is no reply.
+	OpFence OperationKind = 10
 )
 
 // TargetKind says what an operation is done to.

@@ -131,10 +131,13 @@ func (p ClientProxy) send(ctx context.Context, method string, arguments []any) e
 	channels := p.channels
 	for _, id := range p.connections {
 		if c := p.hub.registry.connection(id); c != nil {
-			if err := c.send(m); err != nil {
+			here, err := c.sendHere(m)
+			if err != nil {
 				return fmt.Errorf("encode: %w", err)
 			}
-			continue
+			if here {
+				continue
+			}
 		}
 		if err := p.hub.checkName("connection id", id); err != nil {
 			return err

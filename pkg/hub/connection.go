@@ -52,10 +52,14 @@ type connection struct {
 	ended       bool
 	how         closing
 	writeError  error // why the transport was given up, if a write failed
-	shaken      bool  // the handshake has been answered
-	connecting  bool  // OnConnected is running: the reader will start finish
-	established bool  // OnConnected succeeded, so OnDisconnected will follow
-	registered  bool  // with registry and backplane
+	moved       bool  // the registry has it no more: it is being handed over to another node
+	joinless    bool  // it joins nothing, since it is being handed over
+	suspended   bool  // it does not end, since it is being handed over: see postponed
+	postponed   *closing
+	shaken      bool // the handshake has been answered
+	connecting  bool // OnConnected is running: the reader will start finish
+	established bool // OnConnected succeeded, so OnDisconnected will follow
+	registered  bool // with registry and backplane
 	userMember  *member
 	groups      map[string]*membership
 	joinings    map[*joining]struct{}
@@ -73,11 +77,18 @@ type closing struct {
 
 // accept is the transport's [transport.Accept].
 func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Session {
-	ctx, cancel := context.WithCancel(h.ctx)
-	c := &connection{
-		hub: h, link: link, id: link.ID(), user: h.userIdentifier(r, link.Identity()),
-		ctx: ctx, cancel: cancel, opened: time.Now(),
+	c := h.newConnection(link, h.userIdentifier(r, link.Identity()))
+	h.metrics.connections.Inc()
+	if !h.handshakes.add(c) {
+		c.end(closing{})
 	}
+	return c
+}
+
+// newConnection returns one that is to end, whereupon finish is called.
+func (h *Hub) newConnection(link *transport.Connection, user string) *connection {
+	ctx, cancel := context.WithCancel(h.ctx)
+	c := &connection{hub: h, link: link, id: link.ID(), user: user, ctx: ctx, cancel: cancel, opened: time.Now()}
 	c.caller = &Caller{c: c}
 	c.invocations.permits = h.parallel
 	c.waiting.max = h.maxWaiting
@@ -87,17 +98,16 @@ func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Sess
 		spawn: h.work.Go, failed: c.writeFailed, held: true,
 	}
 	h.work.Add(1) // finish takes it back
-	h.metrics.connections.Inc()
-	if !h.handshakes.add(c) {
-		c.end(closing{})
-	}
 	return c
 }
 
 // end ends the connection, the first time that it is called. It does not wait.
 func (c *connection) end(how closing) {
 	c.mu.Lock()
-	if c.ended {
+	if c.suspended && c.postponed == nil {
+		c.postponed = &how
+	}
+	if c.ended || c.suspended {
 		c.mu.Unlock()
 		return
 	}
@@ -200,26 +210,42 @@ func (c *connection) tooSlow(err error) {
 // send encodes a message for this connection alone and enqueues it. The error is that
 // of a value that cannot be encoded; what cannot be delivered is dropped.
 func (c *connection) send(m protocol.Message) error {
+	_, err := c.sendHere(m)
+	return err
+}
+
+// sendHere is send, and reports whether the connection is still this node's.
+func (c *connection) sendHere(m protocol.Message) (here bool, err error) {
 	var frame []byte
-	err := c.guard(func() (err error) { // types may encode themselves
+	err = c.guard(func() (err error) { // types may encode themselves
 		frame, err = c.protocol().Append(nil, m)
 		return err
 	})
 	if err != nil {
-		return err
+		return true, err
 	}
-	c.enqueue(frame)
-	return nil
+	return c.enqueue(frame), nil
 }
 
-// enqueue is for callers that hold no lock of the registry.
-func (c *connection) enqueue(frame []byte) {
+// enqueue is for callers that hold no lock of the registry. It reports whether the
+// connection is still this node's.
+func (c *connection) enqueue(frame []byte) (here bool) {
 	switch c.out.enqueue(frame) {
 	case nil:
 		c.hub.metrics.sent.Inc()
 	case errSlowConsumer:
 		c.tooSlow(errSlowConsumer)
+	case errHandedOver:
+		return false
 	}
+	return true
+}
+
+// hasMoved reports whether the connection is, or may be, another node's by now.
+func (c *connection) hasMoved() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moved
 }
 
 func (c *connection) protocol() protocol.Protocol { return c.hub.protocols[c.encoding] }

@@ -23,7 +23,9 @@ func (h receiver) Deliver(ch backplane.Channel, body []byte) {
 	case backplane.IsOperation(body):
 		var o backplane.Operation
 		if o, err = backplane.ParseOperation(body, h.connections.Keys, h.address(ch)); err == nil {
-			h.receiveOperation(o)
+			if !h.handovers.intercept(o) {
+				h.receiveOperation(o)
+			}
 		}
 	case backplane.IsReply(body):
 		var r backplane.Reply
@@ -58,9 +60,12 @@ func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 	switch id, toConnection := strings.CutPrefix(string(ch), "connection:"); {
 	case ch == backplane.All:
 		h.registry.each(d.to)
+		h.handovers.deliver("", d.to)
 	case toConnection:
 		if c := h.registry.connection(id); c != nil {
 			d.to(c)
+		} else {
+			h.handovers.deliver(id, d.to)
 		}
 	default:
 		h.registry.eachMember(ch, d.to)

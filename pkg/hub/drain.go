@@ -2,18 +2,91 @@ package hub
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// Drain takes no more connections, and closes those that there are evenly spread over
-// d, in no particular order, each with the advice to reconnect: so that the nodes that
-// they go to next get them one after the other. It returns when the last one has been
-// told, at once if there are none, or when ctx ends. [Hub.Shutdown] is to follow.
+// maxDepartures is how many connections are handed over at a time.
+const maxDepartures = 32
+
+// Drain takes no more connections, and has those that there are leave, evenly spread over
+// d, in no particular order: so that the nodes that they go to next get them one after
+// the other. Those with stateful reconnect are handed over to other nodes, if there are
+// any and the hub has peers ([WithPeers]): their clients lose nothing, and their streams
+// and questions to them end with an error. The others are closed with the advice to
+// reconnect, and so are those that cannot be handed over within 5s.
+//
+// It returns when the last one has been told or handed over, at once if there are none,
+// or when ctx ends. [Hub.Shutdown] is to follow.
 func (h *Hub) Drain(ctx context.Context, d time.Duration) {
 	h.connections.Refuse()
 	var all []*connection
 	h.registry.each(func(c *connection) { all = append(all, c) })
-	spread(ctx, d, len(all), func(i int) { all[i].end(closing{allowReconnect: true}) })
+	leaving := h.departures(ctx, d, len(all))
+	spread(ctx, d, len(all), func(i int) {
+		if c := all[i]; c.stateful != nil && h.peers != nil {
+			leaving.queue <- c
+		} else {
+			c.end(closing{allowReconnect: true})
+		}
+	})
+	leaving.finish()
+}
+
+// departures hand connections over, some at a time.
+type departures struct {
+	hub     *Hub
+	queue   chan *connection // has room for all
+	workers sync.WaitGroup   // joined by finish
+	cancel  context.CancelFunc
+
+	mu     sync.Mutex
+	nodes  []backplane.NodeState // that may take connections
+	looked time.Time             // when they were looked for
+}
+
+// departures begins to hand over what is put into the queue, of at most n connections.
+func (h *Hub) departures(ctx context.Context, d time.Duration, n int) *departures {
+	ctx, cancel := context.WithTimeout(ctx, d+handoverTime)
+	leaving := &departures{hub: h, queue: make(chan *connection, n), cancel: cancel}
+	for range min(n, maxDepartures) {
+		leaving.workers.Go(func() { // ends with the queue
+			for c := range leaving.queue {
+				h.handOver(ctx, c, leaving.successors(ctx))
+			}
+		})
+	}
+	return leaving
+}
+
+// finish waits for those that are in the queue.
+func (l *departures) finish() {
+	close(l.queue)
+	l.workers.Wait()
+	l.cancel()
+}
+
+// successors returns the nodes that may take connections, as they were a second ago at
+// most. Whether they leave too is known only when they are asked.
+func (l *departures) successors(ctx context.Context) []backplane.NodeState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.looked) < time.Second {
+		return l.nodes
+	}
+	all, err := l.hub.attachment.Nodes(ctx)
+	if err != nil {
+		l.hub.logger.Warn("no connections can be handed over", "hub", l.hub.name, "error", err)
+	}
+	l.nodes, l.looked = nil, time.Now()
+	for _, n := range all {
+		if n.ID != l.hub.plane.NodeID() && n.Hearing && n.Address != "" {
+			l.nodes = append(l.nodes, n)
+		}
+	}
+	return l.nodes
 }
 
 // spreadStep is the shortest time between two steps of spread: with many calls, each

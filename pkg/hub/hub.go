@@ -42,6 +42,7 @@ type Hub struct {
 	results results
 
 	operations operations
+	handovers  handovers
 	holdings   holdings
 	pings      [][]byte // by encoding
 	metrics    *metrics
@@ -122,6 +123,9 @@ func (h *Hub) start() error {
 	}
 	h.attachment = attachment
 	h.joinCluster()
+	if h.peers != nil {
+		h.answerHandovers()
+	}
 	attachment.Subscribe(backplane.Node(h.plane.NodeID()))
 	h.beat.Go(h.heartbeat)
 	return nil
@@ -154,6 +158,9 @@ func (h *Hub) Shutdown(ctx context.Context) (err error) {
 
 func (h *Hub) shutdown(ctx context.Context) error {
 	h.connections.Refuse()
+	if h.peers != nil {
+		h.refuseHandovers()
+	}
 	// In this order, since a connection is registered before its handshake is done.
 	all := h.handshakes.close()
 	h.registry.each(func(c *connection) { all = append(all, c) })

@@ -15,6 +15,9 @@ import (
 // handles every whole frame in them.
 func (c *connection) Receive(p []byte) {
 	c.reading.Store(true)
+	if c.stateful != nil && !c.stateful.take(c.ctx) {
+		return
+	}
 	if len(c.input) > 0 {
 		c.input = append(c.input, p...)
 		p = c.input
@@ -25,6 +28,9 @@ func (c *connection) Receive(p []byte) {
 		c.input = nil
 	default:
 		c.input = append(c.input[:0], rest...) // rest may be the end of input itself
+	}
+	if c.stateful != nil { // since the handshake, perhaps, which took the turn
+		c.stateful.giveBack()
 	}
 	c.lastRead.Store(time.Now().UnixNano())
 	c.reading.Store(false)
@@ -73,7 +79,7 @@ func (c *connection) next(data []byte) int {
 		c.fail(err)
 		return 0
 	}
-	if c.stateful != nil && !c.stateful.take(m) {
+	if c.stateful != nil && !c.stateful.count(m) {
 		return n // it has come before, over another carrier
 	}
 	c.hub.metrics.received.Inc()

@@ -28,6 +28,7 @@ type invocation struct {
 	cancel context.CancelFunc
 
 	gaveBack atomic.Bool // see givePermitBack
+	answered atomic.Bool // see answer
 }
 
 // invocationKey is the context key of the invocation that code runs on behalf of.
@@ -82,9 +83,11 @@ const (
 // before it ended the connection, or before it sent nonsense, is not disturbed by that.
 // It gives up after some time, since a method may be waiting for its context to end,
 // and when somebody else ends the connection.
-func (c *connection) settle() {
+func (c *connection) settle() { c.awaitInvocations(settleWaiting, settleRunning) }
+
+func (c *connection) awaitInvocations(longestWaiting, longestRunning time.Duration) {
 	waiting, running := c.invocations.progress()
-	ctx, cancel := context.WithTimeout(c.ctx, settleWaiting)
+	ctx, cancel := context.WithTimeout(c.ctx, longestWaiting)
 	defer cancel()
 	for ; waiting != nil; waiting, running = c.invocations.progress() {
 		select {
@@ -93,7 +96,7 @@ func (c *connection) settle() {
 			return
 		}
 	}
-	ctx, cancel = context.WithTimeout(ctx, settleRunning)
+	ctx, cancel = context.WithTimeout(ctx, longestRunning)
 	defer cancel()
 	for ; running != nil; _, running = c.invocations.progress() {
 		select {
@@ -193,10 +196,10 @@ func (c *connection) invoke(i *invocation) {
 	c.count(err)
 	if err != nil {
 		c.logFailure("hub method failed", i, err)
-		c.complete(i.id, nil, c.hub.withDetails(errorInvoking(i.method.name), err))
+		c.answer(i, nil, c.hub.withDetails(errorInvoking(i.method.name), err))
 		return
 	}
-	c.complete(i.id, result, "")
+	c.answer(i, result, "")
 }
 
 func (c *connection) count(err error) {
@@ -213,6 +216,14 @@ func (c *connection) logFailure(what string, i *invocation, err error) {
 		level = slog.LevelDebug // the client reads it, or its end is the reason
 	}
 	c.hub.logger.Log(c.ctx, level, what, "hub", c.hub.name, "method", i.method.name, "error", err)
+}
+
+// answer is complete for an invocation that has run, unless the hand-over of its
+// connection has answered it already.
+func (c *connection) answer(i *invocation, result any, errorText string) {
+	if !i.answered.Swap(true) {
+		c.complete(i.id, result, errorText)
+	}
 }
 
 // complete answers an invocation, unless it wanted no answer: with the error text if

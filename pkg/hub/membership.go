@@ -107,8 +107,11 @@ func (c *connection) joinGroup(ctx context.Context, j *joining, expires time.Tim
 	if again { // the first join holds the channel, this one did only to wait
 		c.hub.attachment.Unsubscribe(ch)
 	}
-	if err := c.refuseJoin(j); err != nil {
-		return err
+	switch refused := c.refuseJoin(j); {
+	case refused == errMoving:
+		err = refused // and what came of it is undone
+	case refused != nil:
+		return refused
 	}
 	if c.groups[group] != m || err == nil && !expires.IsZero() && !expires.After(time.Now()) {
 		err = errors.Join(ErrExpired, err) // while this waited
@@ -131,6 +134,8 @@ func (c *connection) refuseJoin(j *joining) error {
 	switch {
 	case c.ended:
 		return ErrNoConnection
+	case c.joinless:
+		return errMoving
 	case j.canceled:
 		return ErrRemoved
 	}

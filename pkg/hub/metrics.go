@@ -11,6 +11,9 @@ type metrics struct {
 	interrupted   prometheus.Gauge
 	reconnects    prometheus.Counter
 	ackPauses     prometheus.Counter
+	handedOver    prometheus.Counter
+	notHandedOver prometheus.Counter
+	takenOver     prometheus.Counter
 	malformed     prometheus.Counter
 	invocations   *prometheus.CounterVec
 
@@ -32,9 +35,12 @@ func newMetrics(hub string) *metrics {
 		interrupted: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "heliograph_hub_interrupted_connections", Help: "Connections with stateful reconnect whose client is away.", ConstLabels: labels,
 		}),
-		reconnects: counter("reconnects_total", "Stateful reconnects: transports that took over a connection."),
-		ackPauses:  counter("unacknowledged_pauses_total", "Times that nothing more was sent to a client until it acknowledged what it had been sent."),
-		malformed:  counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
+		reconnects:    counter("reconnects_total", "Stateful reconnects: transports that took over a connection."),
+		handedOver:    counter("handed_over_total", "Connections handed over to another node."),
+		notHandedOver: counter("not_handed_over_total", "Connections closed because they could not be handed over to another node."),
+		takenOver:     counter("taken_over_total", "Connections taken over from another node."),
+		ackPauses:     counter("unacknowledged_pauses_total", "Times that nothing more was sent to a client until it acknowledged what it had been sent."),
+		malformed:     counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
 		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments, unauthorized.", ConstLabels: labels,
 		}, []string{"result"}),
@@ -50,7 +56,7 @@ func newMetrics(hub string) *metrics {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.connections, m.received, m.sent, m.slowConsumers, m.malformed, m.invocations,
-		m.interrupted, m.reconnects, m.ackPauses,
+		m.interrupted, m.reconnects, m.ackPauses, m.handedOver, m.notHandedOver, m.takenOver,
 	}
 }
 

@@ -244,7 +244,9 @@ func (e *remoteError) Is(target error) bool {
 func (h *Hub) atConnection(ctx context.Context, o backplane.Operation) error {
 	if c := h.registry.connection(o.Target); c != nil {
 		_, err := outcomeOf([]backplane.Reply{h.apply(ctx, o, h.prepare(o))})
-		return err
+		if !c.hasMoved() {
+			return err
+		}
 	}
 	p := h.operations.expect()
 	defer p.forget()

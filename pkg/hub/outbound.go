@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ const lingering = 10 * time.Second
 
 var (
 	errOutboundClosed = errors.New("connection is closed for sending")
+	errHandedOver     = errors.New("connection has been handed over to another node")
 	errLingered       = errors.New("client did not take what was left to send in time")
 )
 
@@ -59,6 +61,7 @@ type outbound struct {
 	bytes    int           // in frames, and in what drain is writing
 	inFlight int           // in what drain is writing; zero with stateful reconnect: unacked has it
 	held     bool          // nothing goes out before the handshake's answer
+	refusing error         // if set, nothing is taken, and nothing written: the connection is handed over
 	writing  bool          // the link's drain is running
 	room     chan struct{} // made by who waits for room, closed when there may be some
 	ending   *ending       // if set, nothing more is taken; the link is closed after the last frame
@@ -76,6 +79,9 @@ func (o *outbound) enqueue(frame []byte) error {
 	defer o.mu.Unlock()
 	if o.ending != nil {
 		return errOutboundClosed
+	}
+	if o.refusing != nil {
+		return o.refusing
 	}
 	if o.bytes > 0 && (o.bytes+len(frame) > o.maxBytes || len(o.frames) >= o.maxFrames) {
 		return errSlowConsumer
@@ -106,6 +112,9 @@ func (o *outbound) enqueueIfRoom(frame []byte) (room <-chan struct{}, err error)
 	defer o.mu.Unlock()
 	if o.ending != nil {
 		return nil, errOutboundClosed
+	}
+	if o.refusing != nil {
+		return nil, o.refusing
 	}
 	if o.bytes > 0 && o.bytes+len(frame) > min(streamBytes, o.maxBytes) || len(o.frames) >= o.maxFrames {
 		if o.room == nil {
@@ -145,7 +154,7 @@ func (o *outbound) urgent(frame []byte) bool {
 
 // urge is called with mu held.
 func (o *outbound) urge(frame []byte) bool {
-	if o.held || o.link == nil || len(o.control) > 0 || o.ending != nil {
+	if o.held || o.refusing != nil || o.link == nil || len(o.control) > 0 || o.ending != nil {
 		return false
 	}
 	o.control = append(o.control, frame)
@@ -196,6 +205,9 @@ func (o *outbound) resume(l link, sequence func(number int64) []byte) bool {
 		return false
 	}
 	o.link = l
+	if o.refusing != nil {
+		return true // it will be cut, and the client come to the other node
+	}
 	o.control = append(o.control, sequence(o.unacked.resume()))
 	o.start()
 	return true
@@ -269,7 +281,7 @@ func (o *outbound) push(frame []byte) {
 }
 
 func (o *outbound) start() {
-	if o.held || o.writing || o.link == nil {
+	if o.held || o.refusing != nil || o.writing || o.link == nil {
 		return
 	}
 	o.writing = true
@@ -310,6 +322,10 @@ func (o *outbound) next(to link) ([][]byte, error) {
 	o.bytes -= o.inFlight
 	o.inFlight = 0
 	o.madeRoom()
+	if o.refusing != nil {
+		o.writing = false
+		return nil, nil
+	}
 	frames := o.control
 	o.control = nil
 	if more := o.take(); frames == nil {
@@ -417,4 +433,65 @@ func (o *outbound) drop() {
 	if u := o.unacked; u != nil {
 		u.drop()
 	}
+}
+
+// The rest is for connections that are handed over to another node.
+
+// freeze leaves what is to be sent to the other node: what comes later is errHandedOver.
+func (o *outbound) freeze() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refusing = errHandedOver
+	o.madeRoom()
+}
+
+// thaw undoes freeze.
+func (o *outbound) thaw() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refusing = nil
+}
+
+// state returns what the client may have and has not acknowledged, which are the numbers
+// acked+1 and on, and what it has not been sent. It is for use after freeze.
+func (o *outbound) state() (acked int64, sent, waiting [][]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	u := o.unacked
+	return u.acked, slices.Clone(u.frames[u.acked-u.released:]), slices.Clone(o.frames)
+}
+
+// abandon drops everything and has nothing sent any more.
+func (o *outbound) abandon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ending == nil {
+		o.ending = &ending{since: time.Now()}
+	}
+	o.unlink()
+	o.drop()
+}
+
+// close takes nothing until open. What comes is for the node that the connection leaves.
+func (o *outbound) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refusing = errOutboundClosed
+}
+
+func (o *outbound) open() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refusing = nil
+}
+
+// goOnFrom puts what the other node had left to send ahead of what came since open.
+func (o *outbound) goOnFrom(u *unacked, waiting [][]byte, format protocol.TransferFormat) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unacked, o.format, o.held = u, format, false
+	for _, f := range waiting {
+		o.bytes += len(f)
+	}
+	o.frames = append(waiting, o.frames...)
 }

@@ -23,8 +23,8 @@ type shard struct {
 	members     map[backplane.Channel][]*member // never empty slices
 }
 
-// A member is a connection's place in one channel. index is guarded by the shard's
-// lock; the rest is constant.
+// A member is a connection's place in one channel. index, which is negative once it has
+// left, is guarded by the shard's lock; the rest is constant.
 type member struct {
 	connection *connection
 	channel    backplane.Channel
@@ -56,7 +56,9 @@ func (r *registry) remove(c *connection) {
 	s := r.shardOf(c.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.connections, c.id)
+	if s.connections[c.id] == c {
+		delete(s.connections, c.id)
+	}
 }
 
 // connection returns the local connection with that id, or nil.
@@ -77,20 +79,24 @@ func (r *registry) join(ch backplane.Channel, c *connection) *member {
 	return m
 }
 
-// leave ends a membership. The last member takes the place of the one that left.
+// leave ends a membership, once. The last member takes the place of the one that left.
 func (r *registry) leave(m *member) {
 	s := r.shardOf(string(m.channel))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m.index < 0 {
+		return
+	}
 	all := s.members[m.channel]
 	last := len(all) - 1
+	all[m.index] = all[last]
+	all[m.index].index = m.index
+	m.index = -1
+	all[last] = nil
 	if last == 0 {
 		delete(s.members, m.channel)
 		return
 	}
-	all[m.index] = all[last]
-	all[m.index].index = m.index
-	all[last] = nil
 	s.members[m.channel] = all[:last]
 }
 

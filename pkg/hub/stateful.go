@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -41,13 +42,32 @@ type stateful struct {
 	received atomic.Int64 // highest number that has come
 	ackDue   atomic.Bool  // the client is to hear of it
 
-	resuming sync.Mutex // one Resumed at a time
+	resuming sync.Mutex    // one Resumed at a time
+	turn     chan struct{} // of capacity 1: held by Receive, or for good by who hands the connection over
 }
 
 // statefulVersion is the protocol version that has Ack and Sequence.
 const statefulVersion = 2
 
-func newStateful() *stateful { return &stateful{next: 1} }
+// newStateful returns one whose turn is taken.
+func newStateful() *stateful {
+	s := &stateful{next: 1, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
+}
+
+// take waits for the turn to act on what the client sends, and reports whether it has
+// come before ctx ended.
+func (s *stateful) take(ctx context.Context) bool {
+	select {
+	case s.turn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *stateful) giveBack() { <-s.turn }
 
 // newUnacked returns nil for a connection without stateful reconnect.
 func (c *connection) newUnacked() *unacked {
@@ -63,8 +83,8 @@ func numbered(m protocol.Message) bool {
 	return protocol.TypeInvocation <= t && t <= protocol.TypeCancelInvocation
 }
 
-// take counts a message, and reports whether it is new.
-func (s *stateful) take(m protocol.Message) bool {
+// count counts a message, and reports whether it is new.
+func (s *stateful) count(m protocol.Message) bool {
 	if !numbered(m) {
 		return true
 	}

@@ -466,7 +466,7 @@ func TestOperationsWhileAway(t *testing.T) {
 	close(l.hold)
 
 	again := &survivor{
-		t: t, protocol: s.protocol, url: s.url, id: s.id, fuse: noFuse,
+		t: t, protocol: s.protocol, nodes: s.nodes, query: s.query, id: s.id, fuse: noFuse,
 		messages: make(chan protocol.Message, 100), ended: make(chan struct{}), unacked: s.unacked,
 	}
 	again.cuts.Store(1)

@@ -18,7 +18,7 @@ func (c *connection) stream(i *invocation, result any) {
 	v := reflect.ValueOf(result)
 	if !i.method.result.isOf(v) { // a filter may return anything
 		c.hub.metrics.failed.Inc()
-		c.complete(i.id, nil, fmt.Sprintf("The value returned by the streaming method '%s' is not a ChannelReader<> or IAsyncEnumerable<>.", i.method.name))
+		c.answer(i, nil, fmt.Sprintf("The value returned by the streaming method '%s' is not a ChannelReader<> or IAsyncEnumerable<>.", i.method.name))
 		return
 	}
 	err := c.guard(func() error {
@@ -30,7 +30,10 @@ func (c *connection) stream(i *invocation, result any) {
 	c.count(err)
 	if err != nil {
 		c.logFailure("stream failed", i, err)
-		c.complete(i.id, nil, c.hub.withDetails("An error occurred on the server while streaming results.", err))
+		c.answer(i, nil, c.hub.withDetails("An error occurred on the server while streaming results.", err))
+		return
+	}
+	if i.answered.Swap(true) {
 		return
 	}
 	if err := c.send(&protocol.Completion{InvocationID: i.id}); err != nil {

@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,8 +22,9 @@ import (
 type survivor struct {
 	t        testing.TB
 	protocol protocol.Protocol
-	url      string // of the WebSocket, with the connection's token
-	id       string // of the connection
+	nodes    []string // addresses, one of which each socket goes to
+	query    string   // of the WebSocket, with the connection's token
+	id       string   // of the connection
 
 	// fuse returns the bytes that the next socket carries from client to server, and
 	// back, before it breaks: counted from the protocol's handshake on. Negative: all.
@@ -64,7 +66,7 @@ func survive(t testing.TB, address, query string, p protocol.Protocol, fuse func
 		t.Fatal("stateful reconnect was not granted")
 	}
 	s.id = negotiated.ConnectionID
-	s.url = address + "?" + query + "&id=" + url.QueryEscape(negotiated.ConnectionToken)
+	s.nodes, s.query = []string{address}, query+"&id="+url.QueryEscape(negotiated.ConnectionToken)
 	fuseConn, err := s.dial()
 	if err != nil {
 		t.Fatal(err)
@@ -103,8 +105,9 @@ func (s *survivor) dial() (*fusedConn, error) {
 		fused.arm(-1, -1)
 		return fused, err
 	}}
-	conn, answer, err := dialer.Dial(s.url, nil)
-	for ; answer != nil && answer.StatusCode == http.StatusConflict; conn, answer, err = dialer.Dial(s.url, nil) {
+	to := s.nodes[rand.IntN(len(s.nodes))] + "?" + s.query
+	conn, answer, err := dialer.Dial(to, nil)
+	for ; answer != nil && answer.StatusCode == http.StatusConflict; conn, answer, err = dialer.Dial(to, nil) {
 		// The node has not done with the sockets before. A client that tries but once is
 		// not as quick.
 	}

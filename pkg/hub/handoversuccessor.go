@@ -1,0 +1,325 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/transport"
+)
+
+const (
+	// arrivalTime is how long a connection is held in readiness: longer than its hand-over
+	// may take.
+	arrivalTime = 2 * handoverTime
+	// arrivalLook is how often a node that knows all but whether the home record has been
+	// moved looks for itself.
+	arrivalLook = time.Second
+)
+
+var errNoArrival = errors.New("no such hand-over")
+
+// An arrival is a connection's hand-over, on the node that it comes to.
+type arrival struct {
+	hub    *Hub
+	c      *connection
+	id     backplane.OperationID
+	opened chan struct{} // closed by open
+	over   chan struct{} // closed when the connection has been admitted or dropped
+
+	// Guarded by the handovers' mu.
+	isOpen    bool
+	completed bool
+	later     []backplane.Operation // asked of the connection since the fence
+}
+
+// open is where the connection begins to be this node's: at the fence. The receive loop
+// calls it.
+func (a *arrival) open() {
+	if !a.isOpen {
+		a.isOpen = true
+		a.c.out.open()
+		close(a.opened)
+	}
+}
+
+// answerHandovers serves the calls of nodes that leave.
+func (h *Hub) answerHandovers() {
+	h.peers.Handle(h.callName(callPrepare), h.answerPrepare)
+	h.peers.Handle(h.callName(callComplete), h.answerComplete)
+	h.peers.Handle(h.callName(callAdmit), h.answerAdmit)
+	h.peers.Handle(h.callName(callDrop), h.answerDrop)
+}
+
+// refuseHandovers ends that, and drops connections that have not been admitted.
+func (h *Hub) refuseHandovers() {
+	for _, call := range []string{callPrepare, callComplete, callAdmit, callDrop} {
+		h.peers.Handle(h.callName(call), nil)
+	}
+	for _, a := range h.handovers.close() {
+		a.drop()
+	}
+}
+
+// answerPrepare takes a connection in readiness, and publishes the fence.
+func (h *Hub) answerPrepare(ctx context.Context, _ string, body []byte) ([]byte, error) {
+	var p preparation
+	if err := decodeHandover(body, &p); err != nil {
+		return nil, err
+	}
+	encoding, err := encodingNamed(h.protocols, p.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.plane.Healthy(); err != nil {
+		return nil, fmt.Errorf("this node does not hear: %w", err)
+	}
+	a := &arrival{hub: h, id: p.Handover, opened: make(chan struct{}), over: make(chan struct{})}
+	_, err = h.connections.Adopt(p.handover(), func(link *transport.Connection) transport.Session {
+		a.c = h.newConnection(link, string(p.User))
+		a.c.standBy(encoding, p.Opened)
+		return a.c
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.work.Go(a.supervise)
+	if !h.handovers.arrive(a) {
+		close(a.over)
+		a.forget()
+		return nil, errors.New("too many connections are being handed over")
+	}
+	if err := a.prepare(ctx, p.Groups); err != nil {
+		a.drop()
+		return nil, err
+	}
+	return nil, nil
+}
+
+// prepare makes the connection a member of its channels and publishes the fence.
+func (a *arrival) prepare(ctx context.Context, groups []groupState) error {
+	if err := a.c.enlist(ctx, groups); err != nil {
+		return err
+	}
+	fence := backplane.Operation{ID: a.id, Kind: backplane.OpFence, TargetKind: backplane.TargetConnection, Target: a.c.id}
+	if err := a.hub.publishOperation(ctx, backplane.Connection(a.c.id), fence); err != nil {
+		return fmt.Errorf("publish fence: %w", err)
+	}
+	return nil
+}
+
+// answerComplete takes what the connection goes on from.
+func (h *Hub) answerComplete(ctx context.Context, _ string, body []byte) ([]byte, error) {
+	var s completion
+	if err := decodeHandover(body, &s); err != nil {
+		return nil, err
+	}
+	a := h.handovers.arrival(s.handoverID)
+	if a == nil {
+		return nil, errNoArrival
+	}
+	select {
+	case <-a.opened:
+	case <-a.over:
+		return nil, errNoArrival
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the fence: %w", ctx.Err())
+	}
+	return nil, a.complete(&s)
+}
+
+func (a *arrival) complete(s *completion) error {
+	u, err := s.unacked()
+	if err != nil {
+		return err
+	}
+	u.max, u.pauses = a.hub.maxUnacked, a.hub.metrics.ackPauses
+	a.hub.handovers.mu.Lock()
+	defer a.hub.handovers.mu.Unlock()
+	if a.completed || a.hub.handovers.arriving[a.c.id] != a {
+		return errNoArrival
+	}
+	if err := a.c.goOnFrom(s); err != nil {
+		return err
+	}
+	a.c.out.goOnFrom(u, s.Waiting, a.c.protocol().TransferFormat())
+	a.completed = true
+	return nil
+}
+
+// answerAdmit lets the client come.
+func (h *Hub) answerAdmit(_ context.Context, _ string, body []byte) ([]byte, error) {
+	var m admission
+	if err := decodeHandover(body, &m); err != nil {
+		return nil, err
+	}
+	a := h.handovers.arrival(m.handoverID)
+	if a == nil || !a.isComplete() {
+		return nil, errNoArrival
+	}
+	a.admit(m.Epoch)
+	return nil, nil
+}
+
+// answerDrop forgets a connection whose hand-over has failed.
+func (h *Hub) answerDrop(_ context.Context, _ string, body []byte) ([]byte, error) {
+	var id handoverID
+	if err := decodeHandover(body, &id); err != nil {
+		return nil, err
+	}
+	if a := h.handovers.arrival(id); a != nil {
+		a.drop()
+	}
+	return nil, nil
+}
+
+func (a *arrival) isComplete() bool {
+	a.hub.handovers.mu.Lock()
+	defer a.hub.handovers.mu.Unlock()
+	return a.completed
+}
+
+// admit makes the connection one of this node's like any other. The client is away, and
+// waited for.
+func (a *arrival) admit(epoch uint64) {
+	c, h := a.c, a.hub
+	admitted := h.handovers.arrived(a, func(later []backplane.Operation) {
+		close(a.over)
+		h.metrics.connections.Inc()
+		c.mu.Lock()
+		c.established, c.joinless = true, false
+		h.registry.add(c)
+		c.mu.Unlock()
+		for _, o := range later {
+			h.receiveOperation(o)
+		}
+	})
+	if !admitted {
+		return
+	}
+	h.metrics.takenOver.Inc()
+	c.link.Admit(epoch)
+	c.letEnd()
+}
+
+// drop forgets the connection, which has not been admitted.
+func (a *arrival) drop() {
+	if a.hub.handovers.arrived(a, func([]backplane.Operation) { close(a.over) }) {
+		a.forget()
+	}
+}
+
+func (a *arrival) forget() {
+	a.hub.metrics.connections.Inc() // which finish takes back
+	a.c.leave()
+}
+
+// supervise ends an arrival of which nothing more is heard: where all but the admission
+// has come, the home record tells. Owner: the hub, which joins it; it ends with the
+// arrival, after arrivalTime at the latest.
+func (a *arrival) supervise() {
+	look := time.NewTicker(arrivalLook)
+	defer look.Stop()
+	end := time.NewTimer(arrivalTime)
+	defer end.Stop()
+	for {
+		select {
+		case <-a.over:
+			return
+		case <-end.C:
+			a.drop()
+			return
+		case <-a.hub.ctx.Done():
+			a.drop()
+			return
+		case <-look.C:
+			if a.isComplete() {
+				a.look()
+			}
+		}
+	}
+}
+
+func (a *arrival) look() {
+	ctx, cancel := context.WithTimeout(a.hub.ctx, arrivalLook)
+	defer cancel()
+	home, found, err := a.hub.attachment.Homes().Locate(ctx, a.c.id)
+	switch {
+	case err != nil || !found:
+	case home.Node == a.hub.plane.NodeID():
+		a.admit(home.Epoch)
+	case home.Ended():
+		a.drop()
+	}
+}
+
+// standBy makes a new connection one that is known to the client already, and to this
+// node not yet.
+func (c *connection) standBy(encoding int, opened time.Time) {
+	c.encoding, c.stateful, c.opened = encoding, newStateful(), opened
+	c.stateful.giveBack()
+	c.ready = true
+	c.mu.Lock()
+	c.shaken, c.suspended, c.joinless = true, true, true
+	c.mu.Unlock()
+	c.out.close()
+}
+
+// enlist makes the connection a member of its channels, and returns when they are
+// subscribed. It does not become known by its id: what is asked of it by that is the
+// leaving node's.
+func (c *connection) enlist(ctx context.Context, groups []groupState) error {
+	channels := []backplane.Channel{backplane.Connection(c.id)}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return ErrNoConnection
+	}
+	c.registered = true
+	if c.user != "" {
+		channels = append(channels, backplane.User(c.user))
+		c.userMember = c.hub.registry.join(backplane.User(c.user), c)
+	}
+	c.groups = make(map[string]*membership, len(groups))
+	for _, g := range groups {
+		name := string(g.Name)
+		if c.groups[name] != nil {
+			continue
+		}
+		ch := backplane.Group(name)
+		m := &membership{member: c.hub.registry.join(ch, c), confirmed: true, expires: g.Expires}
+		c.groups[name] = m
+		c.expire(name, m)
+		channels = append(channels, ch)
+	}
+	wait := c.hub.attachment.Subscribe(channels...)
+	c.mu.Unlock()
+	if err := wait(ctx); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	return nil
+}
+
+// goOnFrom takes what the leaving node says of the connection last.
+func (c *connection) goOnFrom(s *completion) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.postponed != nil {
+		return ErrNoConnection
+	}
+	left := make(map[string]bool, len(s.Groups))
+	for _, g := range s.Groups {
+		left[string(g.Name)] = true
+	}
+	for name, m := range c.groups {
+		if !left[name] {
+			c.dropGroup(name, m)
+		}
+	}
+	c.stateful.next = s.Received + 1
+	c.stateful.received.Store(s.Received)
+	c.pinged.Store(s.Pinged)
+	return nil
+}
