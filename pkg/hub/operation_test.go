@@ -168,15 +168,15 @@ func TestReplyIsRepeated(t *testing.T) {
 		default:
 			return nil
 		}
-	}, WithOperationTimeout(time.Minute))
+	}, WithOperationTimeout(10*time.Second))
 	for range 3 {
 		failures <- backplane.ErrNotSent
 		failures <- backplane.ErrUnknown
 		if err := c.hubs[0].Groups().Add(t.Context(), c.benID, "room"); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
 		if err := c.hubs[0].Groups().RemoveUser(t.Context(), "ben", "room"); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
 	}
 	id, ended := c.ask(t.Context())
