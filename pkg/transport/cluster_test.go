@@ -458,6 +458,49 @@ func bodyOf(t *testing.T, r *http.Response) string {
 	return string(b)
 }
 
+// A connection that has ended stays so on all nodes, those that never heard of it too.
+func TestEndedOnAllNodes(t *testing.T) {
+	onEach(t, 3, func(t *testing.T, n []*node) {
+		for _, first := range []standing{onEventStream, onPolls, posted, onWebSocket} {
+			query := newToken(t, n[0], "useStatefulReconnect=true")
+			ended(first)(t, n[0].m, n[0].public, query, n[0].opened)
+			n[0].sweep(time.Now())
+			id := n[0].m.idOf(t, query)
+			if h, found, err := n[1].homes.Locate(t.Context(), id); err != nil || !found || !h.Ended() {
+				t.Fatalf("the record is %+v, %v, %v", h, found, err)
+			}
+			for _, node := range []*node{n[1], n[2], n[1], n[0]} {
+				for _, kind := range []string{"websocket", "text/event-stream", ""} {
+					if status, text := opened(t, node, query, kind); status != 404 || text != "No Connection with that ID" || node.m.find(id) != nil {
+						t.Errorf("%q: got %d %q", kind, status, text)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A node that has the wrong idea of where a connection is finds it all the same, unless it
+// cannot say again what the client sent.
+func TestConnectionIsNotWhereItWas(t *testing.T) {
+	onEach(t, 3, func(t *testing.T, n []*node) {
+		query := newToken(t, n[0], "")
+		expectPoll(t, n[0].public, query, `200 application/octet-stream ""`)
+		d, id := n[0].next(t), n[0].m.idOf(t, query)
+		believe := func() { n[1].m.cluster.located.put(id, n[2].plane.NodeID()) }
+
+		believe()
+		d.say(t, "x")
+		expectPoll(t, n[1].public, query, `200 application/octet-stream "x"`)
+		believe()
+		mustRequest(t, n[1].public, "POST", query, "1", 404)
+		mustRequest(t, n[1].public, "POST", query, "2", 200)
+		d.expect(t, "received:2")
+		believe()
+		mustRequest(t, n[1].public, "DELETE", query, "", 202)
+	})
+}
+
 // Whoever else has a user's token does not get at the connection, and does not disturb it.
 func TestAnotherUserOverNodes(t *testing.T) {
 	onEach(t, 2, func(t *testing.T, n []*node) {
