@@ -222,8 +222,8 @@ func TestCookiesOfOtherOrigins(t *testing.T) {
 	}
 }
 
-// A request that another node forwards has been admitted there: by its list, and with its
-// headers, which browsers want to see once.
+// A request that another node forwards has been admitted there, by its list: while a list
+// is changed, nodes have different ones.
 func TestForwardedRequestIsAdmittedOnce(t *testing.T) {
 	const page = "https://app.example.com"
 	peers := func(self string) *peer.Peers {
@@ -236,7 +236,8 @@ func TestForwardedRequestIsAdmittedOnce(t *testing.T) {
 	}
 	for name, list := range map[string]*Origins{"the same list": origins(t, true, page), "no list yet": new(Origins)} {
 		t.Run(name, func(t *testing.T) {
-			home := httptest.NewServer(peers("home").Handler(NewManager(Config{}).Endpoint(AllowedOrigins(list))))
+			_, s := serve(t, Config{}, AllowedOrigins(list))
+			home := httptest.NewServer(peers("home").Handler(s.Config.Handler))
 			defer home.Close()
 			away := peers("away")
 			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -248,6 +249,7 @@ func TestForwardedRequestIsAdmittedOnce(t *testing.T) {
 				}
 			}))
 			defer front.Close()
+
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, front.URL+"/chat/negotiate", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -261,6 +263,20 @@ func TestForwardedRequestIsAdmittedOnce(t *testing.T) {
 			for name, want := range map[string]string{"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"} {
 				if got := strings.Join(answer.Header.Values(name), ", "); got != want || answer.StatusCode != http.StatusOK {
 					t.Errorf("%s with %s: %q, want %q", answer.Status, name, got, want)
+				}
+			}
+
+			for origin, status := range map[string]int{page: http.StatusSwitchingProtocols, "https://evil.example": http.StatusForbidden} {
+				conn, answer, err := websocket.DefaultDialer.Dial(strings.Replace(front.URL, "http", "ws", 1)+"/chat", http.Header{"Origin": {origin}})
+				if answer == nil {
+					t.Fatal(err)
+				}
+				answer.Body.Close()
+				if answer.StatusCode != status {
+					t.Errorf("a WebSocket of %s: %s, want %d", origin, answer.Status, status)
+				}
+				if err == nil {
+					conn.Close()
 				}
 			}
 		})

@@ -11,11 +11,14 @@ import (
 	"time"
 )
 
-// TestPage drives the try-out page of a real node in a real browser.
+// TestPage drives the try-out page of a real node, and pages of another origin, in a real
+// browser.
 func TestPage(t *testing.T) {
 	dependOnSources(t)
-	if _, err := os.Stat("node_modules/.package-lock.json"); err != nil {
-		t.Fatal("the browser's driver is not installed: make test-deps, or npm ci in test/browser")
+	for _, packages := range []string{"node_modules/.package-lock.json", "../interop/node_modules/.package-lock.json"} {
+		if _, err := os.Stat(packages); err != nil {
+			t.Fatal("the browser's driver or the official client is not installed: make test-deps, or npm ci in test/browser and test/interop")
+		}
 	}
 	binary := filepath.Join(t.TempDir(), "node")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/node")
@@ -39,7 +42,7 @@ func TestPage(t *testing.T) {
 func dependOnSources(t *testing.T) {
 	t.Helper()
 	for _, pattern := range []string{
-		"*.mjs", "lib/*.mjs", "package*.json", "../../cmd/node/*.go", "../../internal/demo/*.go", "../../internal/demo/page/*", "../../internal/demo/page/*/*",
+		"*.mjs", "lib/*js", "package*.json", "../../cmd/node/*.go", "../../internal/demo/*.go", "../../internal/demo/page/*", "../../internal/demo/page/*/*",
 		"../../internal/demo/README.md", "../../go.mod", "../../pkg/backplane/redisplane/*.go",
 		"../../pkg/*/*.go", "../interop/lib/*.mjs",
 	} {
