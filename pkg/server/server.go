@@ -227,9 +227,14 @@ func (n *node) leave() error {
 	for i, h := range n.Hubs {
 		hubs.Go(func() { ended[i] = h.Shutdown(ctx) })
 	}
-	public.Go(func() { stopped = stop(ctx, n.public) })
+	deaf := make(chan struct{}) // closed when no client can come any more
+	if n.public != nil {
+		n.public.RegisterOnShutdown(func() { close(deaf) })
+		public.Go(func() { stopped = stop(ctx, n.public) })
+		<-deaf
+	}
 	// What other nodes forward is for the hubs, until these are done. What this node
-	// forwards has nobody to end it.
+	// forwards has nobody to end it; its clients come again, and not here.
 	hubs.Wait()
 	if n.Peers != nil {
 		n.Peers.Close()
