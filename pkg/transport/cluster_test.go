@@ -501,6 +501,21 @@ func TestConnectionIsNotWhereItWas(t *testing.T) {
 	})
 }
 
+// A WebSocket goes where the connection is, and not first where it was: that node may be
+// there no more.
+func TestWebSocketGoesWhereTheConnectionIs(t *testing.T) {
+	var bus backplane.Bus
+	home, before, n := join(t, bus.Join()), join(t, bus.Join()), join(t, bus.Join())
+	query := newToken(t, home, "useStatefulReconnect=true")
+	onWebSocket(t, home.m, home.public, query, home.opened)
+	before.plane.Advertise("http://127.0.0.1:1")
+	n.m.cluster.located.put(home.m.idOf(t, query), before.plane.NodeID())
+	mustRequest(t, n.public, "POST", query, "", 502)
+	if status, _ := opened(t, n, query, "websocket"); status != 101 {
+		t.Errorf("got %d", status)
+	}
+}
+
 // Whoever else has a user's token does not get at the connection, and does not disturb it.
 func TestAnotherUserOverNodes(t *testing.T) {
 	onEach(t, 2, func(t *testing.T, n []*node) {
