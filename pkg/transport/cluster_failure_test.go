@@ -432,9 +432,45 @@ func TestRecordsWhileTheBackplaneIsAway(t *testing.T) {
 	}
 	n.m.cluster.endings = nil
 	n.m.cluster.mu.Unlock()
+	n.m.cluster.lose(id, 7) // of an epoch that is over
 	if n.m.find(id) == nil {
 		t.Error("the connection has ended")
 	}
+}
+
+// A record that was lost, by its node or by the backplane, is made again.
+func TestRecordIsLost(t *testing.T) {
+	onEach(t, 2, func(t *testing.T, n []*node) {
+		query := newToken(t, n[0], "")
+		onEventStream(t, n[0].m, n[0].public, query, n[0].opened)
+		token, err := n[0].m.Keys.open(n[0].m.Hub, strings.TrimPrefix(query, "id="))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n[0].homes.End(t.Context(), idString(token.id), 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		n[1].m.spend(&token) // or it would be taken for that of a new connection
+		mustRequest(t, n[1].public, "POST", query, "", 404)
+		n[0].sweep(time.Now().Add(renewInterval))
+		mustRequest(t, n[1].public, "POST", query, "", 200)
+	})
+}
+
+// A token that nobody used in time is of no use anywhere.
+func TestTokenOfYesterday(t *testing.T) {
+	onEach(t, 2, func(t *testing.T, n []*node) {
+		query := "id=" + n[0].m.Keys.mint(n[0].m.Hub, connectionToken{
+			id: newConnectionID(), before: time.Now().Add(-clockLeeway - time.Second), user: tag(""), stateful: true,
+		})
+		for _, node := range n {
+			for _, kind := range []string{"websocket", "text/event-stream", ""} {
+				if status, text := opened(t, node, query, kind); status != 404 || text != "No Connection with that ID" {
+					t.Errorf("%q: got %d %q", kind, status, text)
+				}
+			}
+		}
+	})
 }
 
 func TestLocatedHomesAreBounded(t *testing.T) {

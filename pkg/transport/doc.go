@@ -25,6 +25,14 @@
 // follows, behind any load balancer. See [Keys]. The first request with a token makes the
 // connection, and no token makes two.
 //
+// # Other nodes
+//
+// A manager that has joined others ([Manager.Join]) has the first request with a token
+// claim the connection, in the directory that all nodes share, and passes on what arrives
+// for another node's. How long a record has to live depends on whether anybody may come
+// back: to a plain WebSocket nobody does. Requests that another node has forwarded are
+// not forwarded again. Of what the directory says 32,768 homes are remembered.
+//
 // # Bounds
 //
 // Of what a client sends 64 KiB wait for the session, then its WebSocket is not read, and
