@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -11,6 +12,10 @@ import (
 // maxDepartures is how many connections are handed over at a time.
 const maxDepartures = 32
 
+// clientsReturn is for how long a node that has handed a connection over goes on to be
+// there: the client comes back at once, but it may come here, and is then passed on.
+const clientsReturn = time.Second
+
 // Drain takes no more connections, and has those that there are leave, evenly spread over
 // d, in no particular order: so that the nodes that they go to next get them one after
 // the other. Those with stateful reconnect are handed over to other nodes, if there are
@@ -18,8 +23,9 @@ const maxDepartures = 32
 // and questions to them end with an error. The others are closed with the advice to
 // reconnect, and so are those that cannot be handed over within 5s.
 //
-// It returns when the last one has been told or handed over, at once if there are none,
-// or when ctx ends. [Hub.Shutdown] is to follow.
+// It returns when the last one has been told, at once if there are none, or a second
+// after the last one has been handed over: requests for it that arrive here meanwhile are
+// passed on. It returns early when ctx ends. [Hub.Shutdown] is to follow.
 func (h *Hub) Drain(ctx context.Context, d time.Duration) {
 	h.connections.Refuse()
 	var all []*connection
@@ -32,7 +38,9 @@ func (h *Hub) Drain(ctx context.Context, d time.Duration) {
 			c.end(closing{allowReconnect: true})
 		}
 	})
-	leaving.finish()
+	if leaving.finish() {
+		sleep(ctx, clientsReturn)
+	}
 }
 
 // departures hand connections over, some at a time.
@@ -41,6 +49,8 @@ type departures struct {
 	queue   chan *connection // has room for all
 	workers sync.WaitGroup   // joined by finish
 	cancel  context.CancelFunc
+
+	handedOver atomic.Bool // at least one
 
 	mu     sync.Mutex
 	nodes  []backplane.NodeState // that may take connections
@@ -54,18 +64,22 @@ func (h *Hub) departures(ctx context.Context, d time.Duration, n int) *departure
 	for range min(n, maxDepartures) {
 		leaving.workers.Go(func() { // ends with the queue
 			for c := range leaving.queue {
-				h.handOver(ctx, c, leaving.successors(ctx))
+				if h.handOver(ctx, c, leaving.successors(ctx)) {
+					leaving.handedOver.Store(true)
+				}
 			}
 		})
 	}
 	return leaving
 }
 
-// finish waits for those that are in the queue.
-func (l *departures) finish() {
+// finish waits for those that are in the queue, and reports whether any connection has
+// been handed over.
+func (l *departures) finish() bool {
 	close(l.queue)
 	l.workers.Wait()
 	l.cancel()
+	return l.handedOver.Load()
 }
 
 // successors returns the nodes that may take connections, as they were a second ago at

@@ -134,21 +134,22 @@ func (c *connection) delist() {
 	}
 }
 
-// handOver hands the connection over to one of the nodes, or closes it. It returns when
-// that is done, within handoverTime and what ending it takes.
-func (h *Hub) handOver(ctx context.Context, c *connection, nodes []backplane.NodeState) {
+// handOver hands the connection over to one of the nodes, or closes it, and reports
+// which. It returns when that is done, within handoverTime and what ending it takes.
+func (h *Hub) handOver(ctx context.Context, c *connection, nodes []backplane.NodeState) bool {
 	ctx, cancel := context.WithTimeout(ctx, handoverTime)
 	defer cancel()
 	d := &departure{hub: h, c: c, fenced: make(chan struct{})}
 	err := d.do(ctx, nodes)
 	if err == nil {
 		h.metrics.handedOver.Inc()
-		return
+		return true
 	}
 	h.metrics.notHandedOver.Inc()
 	h.logger.Debug("connection not handed over", "hub", h.name, "connection", c.id, "error", err)
 	c.out.thaw()
 	c.end(closing{allowReconnect: true})
+	return false
 }
 
 func (d *departure) do(ctx context.Context, nodes []backplane.NodeState) (err error) {
