@@ -404,6 +404,12 @@ func TestClaimedInVain(t *testing.T) {
 func TestRecordsWhileTheBackplaneIsAway(t *testing.T) {
 	var bus backplane.Bus
 	n := join(t, bus.Join())
+	var session loser
+	n.m.Accept = func(c *Connection, _ *http.Request) Session {
+		session.c = c
+		n.opened <- &session.diary
+		return &session
+	}
 	query := newToken(t, n, "")
 	onEventStream(t, n.m, n.public, query, n.opened)
 	id := n.m.idOf(t, query)
@@ -433,8 +439,8 @@ func TestRecordsWhileTheBackplaneIsAway(t *testing.T) {
 	n.m.cluster.endings = nil
 	n.m.cluster.mu.Unlock()
 	n.m.cluster.lose(id, 7) // of an epoch that is over
-	if n.m.find(id) == nil {
-		t.Error("the connection has ended")
+	if got := session.String(); n.m.find(id) == nil || got != "" {
+		t.Errorf("the connection has ended: %s", got)
 	}
 }
 
