@@ -130,15 +130,14 @@ func (p ClientProxy) send(ctx context.Context, method string, arguments []any) e
 	m := &protocol.Invocation{Target: method, Arguments: arguments}
 	channels := p.channels
 	for _, id := range p.connections {
-		if c := p.hub.registry.connection(id); c != nil {
-			here, err := c.sendHere(m)
-			if err != nil {
-				return fmt.Errorf("encode: %w", err)
-			}
-			if here {
-				continue
-			}
+		here, err := p.hub.sendHere(ctx, id, m)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
 		}
+		if here {
+			continue
+		}
+		defer p.hub.sends.end(id) // once it has been published
 		if err := p.hub.checkName("connection id", id); err != nil {
 			return err
 		}

@@ -59,14 +59,9 @@ func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 	}
 	switch id, toConnection := strings.CutPrefix(string(ch), "connection:"); {
 	case ch == backplane.All:
-		h.registry.each(d.to)
-		h.handovers.deliver("", d.to)
+		h.handovers.each(h.registry, d.to)
 	case toConnection:
-		if c := h.registry.connection(id); c != nil {
-			d.to(c)
-		} else {
-			h.handovers.deliver(id, d.to)
-		}
+		h.handovers.one(h.registry, id, d.to)
 	default:
 		h.registry.eachMember(ch, d.to)
 	}

@@ -1,9 +1,10 @@
 package hub
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,7 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/internal/redistest"
 	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
 	"github.com/heliograph/heliograph/pkg/peer"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
@@ -88,6 +91,24 @@ func onBus(t *testing.T, nodes int, options ...Option) []*berth {
 	return berths(t, planes, options...)
 }
 
+// onRedis starts nodes on one Redis.
+func onRedis(t *testing.T, nodes int, options ...Option) []*berth {
+	t.Helper()
+	redis := redistest.Start(t)
+	var planes []backplane.Backplane
+	for range nodes {
+		plane, err := redisplane.New(redisplane.Options{
+			URL: redis.URL(), Keys: clusterKeys, ProbeInterval: time.Second, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { plane.Close() })
+		planes = append(planes, plane)
+	}
+	return berths(t, planes, options...)
+}
+
 // moor connects a client to the first of the nodes, which then comes back to any.
 func moor(t *testing.T, nodes []*berth, user string, p protocol.Protocol) *survivor {
 	t.Helper()
@@ -111,9 +132,14 @@ func heldBy(nodes []*berth, id string) *berth {
 	return nil
 }
 
+// fleets are the ways to connect nodes.
+var fleets = map[string]func(t *testing.T, nodes int, options ...Option) []*berth{"in process": onBus, "Redis": onRedis}
+
 func TestHandOver(t *testing.T) {
-	for _, p := range []protocol.Protocol{protocol.JSON, protocol.MessagePack} {
-		t.Run(p.Name(), func(t *testing.T) { testHandOver(t, onBus(t, 2), p) })
+	for name, start := range fleets {
+		for _, p := range []protocol.Protocol{protocol.JSON, protocol.MessagePack} {
+			t.Run(name+"/"+p.Name(), func(t *testing.T) { testHandOver(t, start(t, 2), p) })
+		}
 	}
 }
 
@@ -165,4 +191,98 @@ func testHandOver(t *testing.T, nodes []*berth, p protocol.Protocol) {
 	}
 }
 
-var _ = []any{context.Canceled, sync.Mutex{}, time.Second}
+// While connections are handed over again and again, all that is sent to them, by whatever
+// node and selector, and all that they send, arrives once and in order.
+func TestStormOfHandOvers(t *testing.T) {
+	for name, start := range fleets {
+		t.Run(name, func(t *testing.T) { testStormOfHandOvers(t, start(t, 3)) })
+	}
+}
+
+func testStormOfHandOvers(t *testing.T, nodes []*berth) {
+	const clients, rounds, handOvers = 6, 400, 12
+	var all sync.WaitGroup
+	for i := range clients {
+		p := []protocol.Protocol{protocol.JSON, protocol.MessagePack}[i%2]
+		user := fmt.Sprint("user", i)
+		s := moor(t, nodes, user, p)
+		expected := rounds * (2 + 3*len(nodes))
+		for n, b := range nodes {
+			all.Go(func() {
+				for round := range rounds {
+					for kind, to := range map[string]ClientProxy{
+						"Client": b.Clients().Client(s.id).ClientProxy, "User": b.Clients().User(user), "Group": b.Clients().Group(user),
+					} {
+						if err := to.Send(t.Context(), kind+"Of"+string(rune('A'+n)), round); err != nil {
+							t.Error(err)
+						}
+					}
+					time.Sleep(time.Millisecond) // so that it goes on for some hand-overs
+				}
+			})
+		}
+		unanswered, finished := make(chan struct{}, 20), make(chan struct{})
+		all.Go(func() {
+			for n := range rounds {
+				select {
+				case unanswered <- struct{}{}:
+					s.send(say(n))
+				case <-finished:
+				}
+			}
+		})
+		all.Go(func() {
+			defer close(finished)
+			next := map[string]int{}
+			for range expected {
+				text := s.take()
+				kind := strings.TrimRight(text, "0123456789")
+				if want := fmt.Sprint(kind, next[kind]); text != want {
+					t.Errorf("%s: got %s, want %s; had %v", user, text, want, next)
+					return
+				}
+				next[kind]++
+				if kind == "answer" {
+					<-unanswered
+				}
+				if rand.IntN(30) == 0 {
+					s.acknowledge()
+				}
+			}
+		})
+		all.Go(func() {
+			for range handOvers {
+				from := heldBy(nodes, s.id)
+				if from == nil {
+					t.Errorf("%s: nobody holds it", user)
+					return
+				}
+				all, err := from.attachment.Nodes(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				to := slices.DeleteFunc(all, func(n backplane.NodeState) bool { return n.ID == from.plane.NodeID() })
+				from.handOver(t.Context(), from.registry.connection(s.id), to)
+				s.awaitBack(nodes)
+			}
+		})
+	}
+	all.Wait()
+	for _, b := range nodes {
+		if n := testutil.ToFloat64(b.metrics.notHandedOver); n != 0 {
+			t.Errorf("%v hand-overs failed", n)
+		}
+	}
+}
+
+// awaitBack waits until the client has come back to the node that holds it.
+func (s *survivor) awaitBack(nodes []*berth) {
+	s.t.Helper()
+	await.Until(s.t, "the client is back", func() error {
+		if b := heldBy(nodes, s.id); b == nil || b.registry.connection(s.id).out.away() {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+}

@@ -30,6 +30,7 @@ type handovers struct {
 	leaving  map[string]*departure
 	left     map[string]struct{} // handed over: what is asked of them is the other node's to answer
 	arriving map[string]*arrival
+	marks    map[backplane.OperationID]chan struct{} // closed when heard
 }
 
 // depart begins a departure. The connection has no other.
@@ -94,7 +95,29 @@ func (t *handovers) arrived(a *arrival, last func(later []backplane.Operation)) 
 }
 
 // settle is called with mu held.
-func (t *handovers) settle() { t.busy.Store(len(t.leaving)+len(t.left)+len(t.arriving) > 0) }
+func (t *handovers) settle() {
+	t.busy.Store(len(t.leaving)+len(t.left)+len(t.arriving)+len(t.marks) > 0)
+}
+
+// expect returns what is closed when a fence of that id is heard.
+func (t *handovers) expect(mark backplane.OperationID) (heard <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.marks == nil {
+		t.marks = make(map[backplane.OperationID]chan struct{})
+	}
+	c := make(chan struct{})
+	t.marks[mark] = c
+	t.settle()
+	return c
+}
+
+func (t *handovers) forget(mark backplane.OperationID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.marks, mark)
+	t.settle()
+}
 
 // arrival returns the arrival that a call is about, or nil.
 func (t *handovers) arrival(id handoverID) *arrival {
@@ -114,22 +137,30 @@ func (t *handovers) close() []*arrival {
 	return slices.Collect(maps.Values(t.arriving))
 }
 
-// deliver has f called for the arriving connection of that id, or of any if that is
-// empty. f must not block nor use the registry.
-func (t *handovers) deliver(id string, f func(*connection)) {
-	if !t.busy.Load() {
-		return
+// each calls f for each connection of the node, and one for that of the id, if there is
+// one: connections that arrive, which the registry does not have, included. Nobody is
+// admitted meanwhile. f must not block nor use the registry.
+func (t *handovers) each(r *registry, f func(*connection)) {
+	if t.busy.Load() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, a := range t.arriving {
+			f(a.c)
+		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if id != "" {
+	r.each(f)
+}
+
+func (t *handovers) one(r *registry, id string, f func(*connection)) {
+	if t.busy.Load() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		if a := t.arriving[id]; a != nil {
 			f(a.c)
 		}
-		return
 	}
-	for _, a := range t.arriving {
-		f(a.c)
+	if c := r.connection(id); c != nil {
+		f(c)
 	}
 }
 
@@ -150,6 +181,10 @@ func (t *handovers) intercept(o backplane.Operation) (taken bool) {
 		}
 		if a != nil && a.id == o.ID {
 			a.open()
+		}
+		if heard := t.marks[o.ID]; heard != nil {
+			close(heard)
+			delete(t.marks, o.ID)
 		}
 		return true
 	case o.TargetKind != backplane.TargetConnection:

@@ -200,8 +200,19 @@ func (a *arrival) admit(epoch uint64) {
 		return
 	}
 	h.metrics.takenOver.Inc()
+	h.work.Go(func() { a.begin(epoch) })
+}
+
+// begin lets the client come, once what it does has its effects in order. Owner: the hub,
+// which joins it; it ends when sends need no detour, or with the connection.
+func (a *arrival) begin(epoch uint64) {
+	c := a.c
+	direct := c.endDetour()
 	c.link.Admit(epoch)
 	c.letEnd()
+	for !direct && sleep(c.ctx, detourTime) {
+		direct = c.endDetour()
+	}
 }
 
 // drop forgets the connection, which has not been admitted.
@@ -260,6 +271,7 @@ func (a *arrival) look() {
 func (c *connection) standBy(encoding int, opened time.Time) {
 	c.encoding, c.stateful, c.opened = encoding, newStateful(), opened
 	c.stateful.giveBack()
+	c.stateful.detour.Store(&detour{over: make(chan struct{})})
 	c.ready = true
 	c.mu.Lock()
 	c.shaken, c.suspended, c.joinless = true, true, true

@@ -43,6 +43,7 @@ type Hub struct {
 
 	operations operations
 	handovers  handovers
+	sends      sends
 	holdings   holdings
 	pings      [][]byte // by encoding
 	metrics    *metrics

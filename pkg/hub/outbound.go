@@ -77,11 +77,11 @@ type ending struct {
 func (o *outbound) enqueue(frame []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.refusing != nil { // first: after the end too, the other node has it
+		return o.refusing
+	}
 	if o.ending != nil {
 		return errOutboundClosed
-	}
-	if o.refusing != nil {
-		return o.refusing
 	}
 	if o.bytes > 0 && (o.bytes+len(frame) > o.maxBytes || len(o.frames) >= o.maxFrames) {
 		return errSlowConsumer

@@ -42,8 +42,9 @@ type stateful struct {
 	received atomic.Int64 // highest number that has come
 	ackDue   atomic.Bool  // the client is to hear of it
 
-	resuming sync.Mutex    // one Resumed at a time
-	turn     chan struct{} // of capacity 1: held by Receive, or for good by who hands the connection over
+	detour   atomic.Pointer[detour] // how this node sends to it, if not directly
+	resuming sync.Mutex             // one Resumed at a time
+	turn     chan struct{}          // of capacity 1: held by Receive, or for good by who hands the connection over
 }
 
 // statefulVersion is the protocol version that has Ack and Sequence.
