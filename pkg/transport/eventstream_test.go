@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/heliograph/heliograph/internal/await"
@@ -194,16 +198,19 @@ func TestEventStreamEnds(t *testing.T) {
 // waiting at once when it is cut.
 func TestEventStreamToAClientThatDoesNotRead(t *testing.T) {
 	for _, tt := range []struct {
+		hub     string // HTTP/1.1 or HTTP/2
 		name    string
 		timeout time.Duration
 		want    error
 	}{
-		{"times out", 100 * time.Millisecond, ErrSendTimeout},
-		{"is cut", time.Hour, nil},
+		{"test", "times out", 100 * time.Millisecond, ErrSendTimeout},
+		{"test", "is cut", time.Hour, nil},
+		{secureHub, "times out", 100 * time.Millisecond, ErrSendTimeout},
+		{secureHub, "is cut", time.Hour, nil},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run(tt.hub+"/"+tt.name, func(t *testing.T) {
 			accept, opened := diaries()
-			_, s := serve(t, Config{Accept: accept, SendTimeout: tt.timeout})
+			_, s := serve(t, Config{Hub: tt.hub, Accept: accept, SendTimeout: tt.timeout})
 			openStream(t, s, "id="+negotiate(t, s, "negotiateVersion=1").ConnectionToken)
 			d := <-opened
 			frame := bytes.Repeat([]byte{'x'}, 1<<20)
@@ -222,6 +229,86 @@ func TestEventStreamToAClientThatDoesNotRead(t *testing.T) {
 			t.Fatal("a gigabyte was taken by a client that does not read")
 		})
 	}
+}
+
+// A client that leaves ends the write that it does not take, too.
+func TestEventStreamIsLeftDuringAWrite(t *testing.T) {
+	accept, opened := diaries()
+	_, s := serve(t, Config{Accept: accept, SendTimeout: time.Hour})
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	query := "id=" + negotiate(t, s, "negotiateVersion=1").ConnectionToken
+	fmt.Fprintf(conn, "GET /hub?%s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n", query)
+	d := <-opened
+	written := make(chan error, 1)
+	go func() { written <- d.carrier.Write([][]byte{make([]byte, 64<<20)}, protocol.Text) }()
+	stream := d.carrier.(*eventStream)
+	await.Until(t, "the write is under way", func() error {
+		if stream.writing.TryLock() {
+			stream.writing.Unlock()
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	conn.(*net.TCPConn).CloseWrite() // and it does not read
+	select {
+	case err := <-written:
+		if err == nil {
+			t.Error("written to a client that does not read")
+		}
+	case <-time.After(deadline):
+		t.Fatal("the write goes on")
+	}
+	d.expect(t, "disconnected")
+}
+
+// Long requests outlast what a server allows for requests in general.
+func TestLongRequestsOutlastTheServersTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accept, opened := diaries()
+		m := NewManager(Config{Accept: accept, Logger: slog.New(slog.DiscardHandler)})
+		connect := serveInBubble(t, m, func(s *http.Server) {
+			s.ReadTimeout, s.WriteTimeout, s.ReadHeaderTimeout = time.Second, time.Second, time.Second
+		})
+		get := func(accept, query string) *http.Response {
+			conn := connect()
+			fmt.Fprintf(conn, "GET /hub?%s HTTP/1.1\r\nHost: x\r\nAccept: %s\r\n\r\n", query, accept)
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close(); answer.Body.Close() })
+			return answer
+		}
+		stream := get("text/event-stream", m.fresh())
+		events := <-opened
+		polling := m.fresh()
+		get("*/*", polling)
+		polled := <-opened
+		time.AfterFunc(time.Minute, func() { events.carrier.Write([][]byte{[]byte("one")}, protocol.Text) })
+		time.AfterFunc(time.Minute, func() { polled.say(t, "two") })
+		var body, event strings.Builder
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			const want = ":\r\ndata: one\r\n\r\n"
+			if _, err := io.CopyN(&event, stream.Body, int64(len(want))); err != nil || event.String() != want {
+				t.Errorf("the stream has %q, %v", &event, err)
+			}
+		})
+		if _, err := io.Copy(&body, get("*/*", polling).Body); err != nil || body.String() != "two" {
+			t.Errorf("polled %q, %v", &body, err)
+		}
+		reading.Wait()
+		if answer := get("*/*", polling); answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/plain" {
+			t.Errorf("a poll that timed out was answered %d", answer.StatusCode)
+		}
+		if got := events.String() + polled.String(); got != "" {
+			t.Errorf("diaries: %s", got)
+		}
+	})
 }
 
 func TestAppendEvent(t *testing.T) {

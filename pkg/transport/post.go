@@ -91,21 +91,17 @@ func newBody(w http.ResponseWriter, r *http.Request, limit int64) *body {
 	}
 }
 
-// Read implements io.Reader. Behind the end of the body the deadline is taken off: the
-// server reads on, and would take it for the end of the network connection.
+// Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	b.until(b.due)
 	n, err := b.source.Read(p)
 	b.due = b.due.Add(time.Duration(n) * time.Second / bodyRate)
-	if err == io.EOF {
-		b.read = true
-		b.controller.SetReadDeadline(time.Time{})
-	}
+	b.read = b.read || err == io.EOF
 	return n, err
 }
 
-// pause calls f, whose time does not count. Meanwhile there is no deadline, which may
-// end the body also when nobody reads it.
+// pause calls f, whose time does not count. Meanwhile there is no deadline, which over
+// HTTP/2 ends the body also when nobody reads it.
 func (b *body) pause(f func()) {
 	b.until(time.Time{})
 	begin := time.Now()
@@ -117,6 +113,8 @@ func (b *body) pause(f func()) {
 // request.
 func (b *body) finish() { b.until(b.due) }
 
+// until sets the deadline. Behind the end of the body it is the server that reads, to
+// learn that the client leaves, and that has no end.
 func (b *body) until(t time.Time) {
 	if !b.read {
 		b.controller.SetReadDeadline(t) // where that cannot be done the server's bounds apply

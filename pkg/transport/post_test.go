@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -279,9 +278,17 @@ func TestPostBrokenOff(t *testing.T) {
 
 // serveInBubble serves on pipes, so that a test's own clock rules: it returns a function
 // that makes a network connection. The server has ended when the bubble has.
-func serveInBubble(t *testing.T, m *Manager, options ...EndpointOption) (dial func() net.Conn) {
+func serveInBubble(t *testing.T, m *Manager, configure ...func(*http.Server)) (dial func() net.Conn) {
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s := &http.Server{Handler: m.Endpoint(options...), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	s := &http.Server{
+		Handler: m.Endpoint(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		Protocols: new(http.Protocols),
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	for _, f := range configure {
+		f(s)
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() { s.Serve(l) })
 	t.Cleanup(func() {
@@ -369,52 +376,62 @@ func TestSlowPost(t *testing.T) {
 	}
 }
 
-// A session that takes its time does not cost the client its request, nor the one after
-// it on the same network connection.
+// A session that takes its time does not cost the client its request, nor those after it
+// on the same network connection.
 func TestSlowSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		block := make(chan struct{})
-		accept, _ := gatherings(block)
-		m := NewManager(Config{Accept: accept, Logger: slog.New(slog.DiscardHandler)})
-		connect := serveInBubble(t, m)
-		query := m.fresh()
-		stream := connect()
-		fmt.Fprintf(stream, "GET /hub?%s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n", query)
-		go io.Copy(io.Discard, stream)
-		synctest.Wait()
-
-		done := make(chan struct{})
-		var session sync.WaitGroup
-		session.Go(func() { // takes a chunk every hour
-			for {
-				time.Sleep(time.Hour)
-				select {
-				case block <- struct{}{}:
-				case <-done:
-					return
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				block := make(chan struct{})
+				accept, _ := gatherings(block)
+				m := NewManager(Config{Accept: accept, Logger: slog.New(slog.DiscardHandler)})
+				connect := serveInBubble(t, m)
+				client := &http.Transport{
+					Protocols:   new(http.Protocols),
+					DialContext: func(context.Context, string, string) (net.Conn, error) { return connect(), nil },
 				}
-			}
+				client.Protocols.SetHTTP1(protocol == "HTTP/1.1")
+				client.Protocols.SetUnencryptedHTTP2(protocol != "HTTP/1.1")
+				do := func(method, query, body string) *http.Response {
+					r, err := http.NewRequest(method, "http://pipe/hub?"+query, strings.NewReader(body))
+					if err != nil {
+						t.Fatal(err)
+					}
+					answer, err := client.RoundTrip(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return answer
+				}
+				query := m.fresh()
+				do("GET", query, "").Body.Close()
+
+				done := make(chan struct{})
+				var session sync.WaitGroup
+				session.Go(func() { // takes a chunk every hour
+					for {
+						time.Sleep(time.Hour)
+						select {
+						case block <- struct{}{}:
+						case <-done:
+							return
+						}
+					}
+				})
+				for range 3 {
+					answer := do("POST", query, strings.Repeat("x", 3_000_000)) // more than HTTP/2 has in advance
+					answer.Body.Close()
+					if answer.StatusCode != 200 || answer.Proto != protocol {
+						t.Errorf("answered %d over %s", answer.StatusCode, answer.Proto)
+					}
+				}
+				close(done)
+				session.Wait()
+				close(block)
+				client.CloseIdleConnections()
+			})
 		})
-		conn := connect()
-		answers := bufio.NewReader(conn)
-		for range 3 {
-			const size = 300_000
-			go fmt.Fprintf(conn, "POST /hub?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", query, size, strings.Repeat("x", size))
-			answer, err := http.ReadResponse(answers, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer.Body.Close()
-			if answer.StatusCode != 200 {
-				t.Errorf("answered %d", answer.StatusCode)
-			}
-		}
-		close(done)
-		session.Wait()
-		close(block)
-		stream.Close()
-		conn.Close()
-	})
+	}
 }
 
 // Whoever waits for its turn leaves when its client does.

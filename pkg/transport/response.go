@@ -24,13 +24,12 @@ type response struct {
 
 var errCut = errors.New("response was cut")
 
-// newResponse takes the deadlines off that the server may have for requests in
-// general, since this one may take long.
+// newResponse takes the deadline off that the server may have for answers in general,
+// since this one may take long.
 func newResponse(w http.ResponseWriter, timeout time.Duration) *response {
 	r := &response{ResponseWriter: w, controller: http.NewResponseController(w), timeout: timeout}
 	// Not every writer can set deadlines, those of tests and of some middleware cannot:
 	// the server's own bounds are then all there is.
-	r.controller.SetReadDeadline(time.Time{})
 	r.controller.SetWriteDeadline(time.Time{})
 	return r
 }
