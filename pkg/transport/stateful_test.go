@@ -44,7 +44,7 @@ func (d *diary) Receive(p []byte) {
 	}
 }
 func (d *diary) Interrupted(Carrier) { d.write("interrupted") }
-func (d *diary) Resumed(by Carrier)  { d.write("resumed"); d.use(by) }
+func (d *diary) Resumed(by Carrier)  { d.use(by); d.write("resumed") }
 func (d *diary) Disconnected()       { d.write("disconnected") }
 
 func (d *diary) use(ca Carrier) {
