@@ -38,6 +38,16 @@ func (c *Connection) begin(kind Kind) refusal {
 	return granted
 }
 
+// mayStillOpen asks again, as long as the request can be answered.
+func (c *Connection) mayStillOpen() refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.session != nil && !c.resumable {
+		return endedMeanwhile
+	}
+	return granted
+}
+
 // notOpened undoes begin: the token may be tried again.
 func (c *Connection) notOpened() {
 	c.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
@@ -255,6 +256,42 @@ func TestDisableReconnectRaces(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// fickle is a session that wants no other carrier once it sees one come.
+type fickle struct{ diary }
+
+func (f *fickle) Renew(*http.Request, *auth.Identity) bool {
+	f.c.DisableReconnect()
+	return true
+}
+
+func TestDisableReconnectWhileASocketOpens(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		sessions := make(chan *fickle, 1)
+		_, s := serve(t, Config{Accept: func(c *Connection, _ *http.Request) Session {
+			f := &fickle{diary{c: c, carrier: c.Carrier()}}
+			c.AllowReconnect()
+			sessions <- f
+			return f
+		}}, AllowStatefulReconnects())
+		query := "user=ada&id=" + negotiate(t, s, "user=ada&negotiateVersion=1&useStatefulReconnect=true").ConnectionToken
+		conn, _ := dial(t, s, query)
+		f := <-sessions
+		want := "disconnected"
+		if away {
+			conn.NetConn().Close()
+			f.expect(t, "interrupted")
+			want = "interrupted disconnected"
+		}
+		if _, answer := dial(t, s, query+"&claim=new"); answer.StatusCode != http.StatusNoContent {
+			t.Errorf("away %v: answered %d", away, answer.StatusCode)
+		}
+		if !away {
+			conn.NetConn().Close()
+		}
+		f.expect(t, want)
 	}
 }
 

@@ -55,7 +55,11 @@ func (e *Endpoint) openWebSocket(w http.ResponseWriter, r *http.Request, identit
 		refused.answer(w)
 		return
 	}
-	if refused := c.renew(r, identity); refused != granted {
+	refused := c.renew(r, identity)
+	if refused == granted {
+		refused = c.mayStillOpen()
+	}
+	if refused != granted {
 		c.notOpened()
 		refused.answer(w)
 		return
