@@ -119,7 +119,7 @@ func TestSlowBody(t *testing.T) {
 				read <- err
 				w.WriteHeader(http.StatusRequestTimeout)
 			})
-			pieces := strings.Split(strings.Repeat("x", 1000), "")
+			pieces := strings.Split(strings.Repeat("x", 60), "")
 			answer, err := client.Post(s.URL, "", &drip{pieces: pieces, pause: short / 4})
 			if err == nil {
 				answer.Body.Close()
