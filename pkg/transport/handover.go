@@ -40,6 +40,11 @@ func (c *Connection) Release() {
 	if cluster := c.manager.joined(); cluster != nil {
 		cluster.release(c.id)
 	}
+	c.manager.mu.Lock()
+	if c.manager.live[c.id] == c { // so that the client, which may come back here at once, is passed on
+		delete(c.manager.live, c.id)
+	}
+	c.manager.mu.Unlock()
 	c.mu.Lock()
 	carrier := c.carrier
 	c.released = true

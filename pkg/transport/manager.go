@@ -167,10 +167,12 @@ func (m *Manager) findOrMake(id string, t *connectionToken, identity *auth.Ident
 // forget gives the connection's place back.
 func (m *Manager) forget(c *Connection) {
 	m.mu.Lock()
-	delete(m.live, c.id)
 	delete(m.watched, c)
-	if m.cluster != nil {
-		m.cluster.ended(c.id)
+	if m.live[c.id] == c { // else it has been released, and may have come back since
+		delete(m.live, c.id)
+		if m.cluster != nil {
+			m.cluster.ended(c.id)
+		}
 	}
 	m.mu.Unlock()
 	m.all.Done()
