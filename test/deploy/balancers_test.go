@@ -50,7 +50,7 @@ func TestNginxNumbers(t *testing.T) {
 	}
 	// What a node may have seen is not sent again, but for what changes nothing.
 	for _, next := range directives["proxy_next_upstream"] {
-		if next != "error" && next != "error http_503 non_idempotent" {
+		if next != "error http_503" && next != "error http_503 non_idempotent" {
 			t.Errorf("proxy_next_upstream %s", next)
 		}
 	}

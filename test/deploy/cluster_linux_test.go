@@ -102,6 +102,13 @@ func (c *cluster) startNginx(t *testing.T) {
 	})
 	write(t, file, strings.ReplaceAll(readFile(t, file), " /tmp/", " "+t.TempDir()+"/"))
 	c.balancer = start(t, program, nil, "-c", file, "-g", "daemon off; master_process off;")
+	await.Until(t, "nginx listens", func() error {
+		conn, err := net.Dial("tcp", c.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
 }
 
 // configured returns a file of the project with what has to be another on this machine.

@@ -85,6 +85,40 @@ func TestOfficialClientThroughBalancers(t *testing.T) {
 	}
 }
 
+// nginx does not ask nodes for their health: what a node that drains refuses goes to the
+// next one.
+func TestNginxGoesPastNodesThatDrain(t *testing.T) {
+	c := startNodes(t, 2, map[string]string{"HELIOGRAPH_DRAIN_DELAY": "0s", "HELIOGRAPH_DRAIN_DURATION": "10m"})
+	c.startNginx(t)
+	access := userToken(t, "ada")
+	leaving := net.JoinHostPort(c.hosts[0], c.clients)
+	for range 5 { // that the node drains for minutes
+		connect(t, leaving, access, "")
+	}
+	if err := c.nodes[0].command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	await.Until(t, "the node takes no more connections", func() error {
+		if _, err := negotiate(t.Context(), leaving, access); err == nil || !strings.Contains(err.Error(), "503") {
+			return fmt.Errorf("negotiation: %w", err)
+		}
+		return nil
+	})
+	for range 4 {
+		token, err := negotiate(t.Context(), c.address, access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		connect(t, c.address, access, token)
+	}
+	if held := c.connections(t); held[1] != 4 {
+		t.Errorf("the nodes have %v connections", held)
+	}
+	if text := c.balancer.text(); !strings.Contains(text, c.hosts[0]+":"+c.clients+", "+c.hosts[1]+":"+c.clients) {
+		t.Errorf("the node that drains was not asked:\n%s", text)
+	}
+}
+
 // passesOn waits until a node passes requests on to the connection's home: nodes learn of
 // each other's address within seconds.
 func (c *cluster) passesOn(t *testing.T, access string, from, home int) {
