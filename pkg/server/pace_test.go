@@ -16,8 +16,8 @@ import (
 
 // short is a patience that is soon over, and long is surely longer.
 const (
-	short = 200 * time.Millisecond
-	long  = 5 * short
+	short = 400 * time.Millisecond
+	long  = 3 * short
 )
 
 // servePaced serves a handler over HTTP/1.1, or over HTTP/2 with TLS.
