@@ -25,8 +25,8 @@ import (
 type Server struct {
 	t         testing.TB
 	port      int
-	arguments []string
-	log       string // path of the log file
+	arguments []string // of redis-server
+	log       string   // path of the log file
 	process   *exec.Cmd
 	running   bool
 	client    *redis.Client
@@ -37,10 +37,27 @@ type Server struct {
 // of the test. If there is no redis-server to start, the test fails.
 func Start(t testing.TB, arguments ...string) *Server {
 	t.Helper()
+	s := newServer(t)
+	s.arguments = append([]string{
+		"--port", strconv.Itoa(s.port),
+		"--bind", "127.0.0.1",
+		"--dir", filepath.Dir(s.log),
+		"--logfile", s.log,
+		"--save", "",
+		"--appendonly", "no",
+		"--daemonize", "no",
+	}, arguments...)
+	s.Restart()
+	return s
+}
+
+// newServer returns a server that has not been started, and has no arguments yet.
+func newServer(t testing.TB) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatalf("this test needs redis-server 7 or later in the PATH (such as: apt-get install redis-server): %v", err)
 	}
-	s := &Server{t: t, port: freePort(t), arguments: arguments, log: filepath.Join(t.TempDir(), "redis.log")}
+	s := &Server{t: t, port: freePort(t), log: filepath.Join(t.TempDir(), "redis.log")}
 	t.Cleanup(func() {
 		if s.client != nil {
 			s.client.Close()
@@ -49,7 +66,6 @@ func Start(t testing.TB, arguments ...string) *Server {
 			s.Kill()
 		}
 	})
-	s.Restart()
 	return s
 }
 
@@ -81,16 +97,7 @@ func (s *Server) Restart() {
 	if s.running {
 		s.t.Fatal("redis-server is running already")
 	}
-	arguments := append([]string{
-		"--port", strconv.Itoa(s.port),
-		"--bind", "127.0.0.1",
-		"--dir", filepath.Dir(s.log),
-		"--logfile", s.log,
-		"--save", "",
-		"--appendonly", "no",
-		"--daemonize", "no",
-	}, s.arguments...)
-	s.process = exec.Command("redis-server", arguments...)
+	s.process = exec.Command("redis-server", s.arguments...)
 	s.process.SysProcAttr = dieWithParent()
 	if err := s.process.Start(); err != nil {
 		s.t.Fatalf("start redis-server: %v", err)
