@@ -29,7 +29,7 @@ const (
 // Nothing is sent twice, and the connection is made by whatever needs it: a command
 // fails if that does not succeed.
 type commander struct {
-	redis   *redis.Options
+	site    *site
 	timeout time.Duration // for an answer
 
 	running sync.WaitGroup // run; counted up under mu, and never once closed
@@ -55,8 +55,8 @@ type order struct {
 	abandoned bool // guarded by the commander's mu: nobody waits, so it need not be sent
 }
 
-func newCommander(o Options, r *redis.Options) *commander {
-	return &commander{redis: r, timeout: o.PublishTimeout}
+func newCommander(o Options, s *site) *commander {
+	return &commander{site: s, timeout: o.PublishTimeout}
 }
 
 // do returns nil when Redis has answered the commands, of which there are no more than
@@ -182,6 +182,7 @@ func (c *commander) send(batch []*order) {
 		for _, command := range o.commands {
 			outcome := command.Err()
 			if outcome == nil || isReply(outcome) {
+				c.site.demoted(outcome)
 				continue
 			}
 			lost = true
@@ -212,13 +213,14 @@ func fail(batch []*order, err error) {
 
 // connect returns the link to send on.
 func (c *commander) connect() (*link, error) {
-	if c.link != nil {
+	if c.link != nil && !c.link.isCut() {
 		return c.link, nil
 	}
+	c.disconnect()
 	if time.Now().Before(c.dialAgain) {
 		return nil, c.dialError
 	}
-	link := newLink(c.redis, true)
+	link := newLink(c.site, true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

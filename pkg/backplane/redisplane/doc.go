@@ -1,5 +1,5 @@
 // Package redisplane connects the nodes of a cluster through the pub/sub of one Redis,
-// 6 or later.
+// 6 or later, which may be the master that sentinels name.
 //
 //	plane, err := redisplane.New(redisplane.Options{URL: "redis://localhost"})
 //	…
@@ -38,6 +38,15 @@
 // node's own is decided by a script in Redis, by how the record begins: it needs to know
 // neither keys nor clocks.
 //
+// # Where Redis is
+//
+// All four lead to one site: an address, or the master that sentinels name. A server is
+// asked for its role before anything else is sent to it, and a replica is left: it takes
+// what is published, but hands it to its own subscribers alone. So does a former master
+// that still runs. Therefore the sentinels are asked all the time, by their own
+// connections (lookout), and when they name another, everything that leads elsewhere is
+// cut. Connecting anew is then as after any loss: nothing is sent twice.
+//
 // # What a node knows of its hearing
 //
 // A connection on which nothing comes may be one on which nothing is published, or be
@@ -49,7 +58,9 @@
 //
 // A gap lasts from the first doubt, a probe that was missed or the loss of the
 // connection, until all is subscribed again and a probe was heard. What was published in
-// a gap may not have arrived. Gaps are logged, and counted with their lengths.
+// a gap may not have arrived. Gaps are logged, and counted with their lengths. Nodes learn
+// of a new master at different times, so the gap then begins 3s before this one has, and
+// lasts for as long after that.
 //
 // # The roster
 //
@@ -79,6 +90,8 @@
 //	roster        Plane, joined by Close      Close, and a second  one announcement
 //	                                          to sign off
 //	commander     Plane, joined by Close      nothing waits        16384 commands
+//	lookout       Plane, joined by Close      Close, last of all   one look
+//	question      lookout, joined by it       DialTimeout / 2      one for each sentinel
 //	dial          link, joined by its close   connected, DialTimeout, or Close
 //
 // # Locks
@@ -87,7 +100,9 @@
 //
 //	attachments.mu    which prefixes are attached
 //	subscriber.mu     the table of channels
+//	site.mu           which links there are
 //	health.mu         whether the node hears
+//	lookout.mu        which address is the master's
 //
 // and, each by itself, lane.mu and commander.mu (the queues), link.mu (the socket),
 // roster.mu (what has been announced) and directory.mu (who is known).

@@ -23,7 +23,7 @@ type health struct {
 	mu     sync.Mutex
 	err    error     // why the node does not hear; nil: it does
 	since  time.Time // of err
-	doubt  time.Time // of the first probe that was not heard, if that is so now
+	doubt  time.Time // of the first that may not have been heard, if there is one now
 	heard  bool      // ever
 	count  int       // gaps
 	closed time.Duration
@@ -55,12 +55,13 @@ func (h *health) gaps() (int, time.Duration) {
 	return h.count, total
 }
 
-// doubts notes that the probe sent at the time has not been heard.
-func (h *health) doubts(sent time.Time) {
+// doubts notes that what was published at the time, such as a probe, may not have been
+// heard.
+func (h *health) doubts(published time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.doubt.IsZero() {
-		h.doubt = sent
+	if h.doubt.IsZero() || published.Before(h.doubt) {
+		h.doubt = published
 	}
 }
 

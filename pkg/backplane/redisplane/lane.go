@@ -44,7 +44,7 @@ var (
 type lane struct {
 	publisher   string
 	incarnation uint64
-	redis       *redis.Options
+	site        *site
 	timeout     time.Duration
 	maxBytes    int
 	maxMessages int
@@ -71,11 +71,11 @@ type lane struct {
 	dialAgain    time.Time
 }
 
-func newLane(o Options, r *redis.Options, publisher string, incarnation uint64, m *metrics) *lane {
+func newLane(o Options, s *site, publisher string, incarnation uint64, m *metrics) *lane {
 	return &lane{
 		publisher:   publisher,
 		incarnation: incarnation,
-		redis:       r,
+		site:        s,
 		timeout:     o.PublishTimeout,
 		maxBytes:    o.MaxQueuedBytes,
 		maxMessages: o.MaxQueuedMessages,
@@ -305,13 +305,14 @@ func (l *lane) send(batch []*publication) {
 
 // connect returns the link to send on.
 func (l *lane) connect() (*link, error) {
-	if l.link != nil {
+	if l.link != nil && !l.link.isCut() {
 		return l.link, nil
 	}
+	l.disconnect()
 	if time.Now().Before(l.dialAgain) {
 		return nil, l.dialError
 	}
-	link := newLink(l.redis, true)
+	link := newLink(l.site, true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hurried {

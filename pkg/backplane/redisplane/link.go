@@ -18,6 +18,7 @@ import (
 // says whether another may be dialed, and closes it at once.
 type link struct {
 	client    *redis.Client
+	site      *site // says where to dial
 	dialer    net.Dialer
 	tls       *tls.Config // nil: no TLS
 	redialing bool
@@ -37,18 +38,19 @@ var (
 // newLink returns a link, which connects when it is first used. With redialing, it does
 // so again when the library finds, before it writes, that the other side has closed the
 // socket. Without, it has one socket in its life.
-func newLink(options *redis.Options, redialing bool) *link {
+func newLink(s *site, redialing bool) *link {
 	l := &link{
+		site: s,
 		dialer: net.Dialer{
-			Timeout:         options.DialTimeout,
+			Timeout:         s.options.DialTimeout,
 			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3},
 		},
-		tls:       options.TLSConfig,
+		tls:       s.options.TLSConfig,
 		redialing: redialing,
 	}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	o := *options
-	o.Dialer = l.dial
+	o := *s.options
+	o.Dialer, o.OnConnect = l.dial, l.greet
 	l.client = redis.NewClient(&o)
 	return l
 }
@@ -70,7 +72,11 @@ func (l *link) close() {
 	l.cut(errClosing)
 	l.client.Close()
 	l.dials.Wait()
+	l.site.exit(l)
 }
+
+// isCut reports whether the link is of no more use.
+func (l *link) isCut() bool { return l.ctx.Err() != nil }
 
 // cause returns why the link was cut, or else err, which is what came of it.
 func (l *link) cause(err error) error {
@@ -82,7 +88,7 @@ func (l *link) cause(err error) error {
 
 // dial is the library's way to a socket. The library's own dialer goes on dialing when
 // nobody waits for it any more.
-func (l *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (l *link) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	if err := l.mayDial(); err != nil {
 		return nil, err
 	}
@@ -91,8 +97,16 @@ func (l *link) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
 
+	addr, err := l.site.locate(ctx)
+	if err != nil {
+		return nil, l.cause(err)
+	}
 	conn, err := l.dialTLS(ctx, network, addr)
 	if err != nil {
+		return nil, l.cause(err)
+	}
+	if err := l.site.enter(l, addr); err != nil {
+		conn.Close()
 		return nil, l.cause(err)
 	}
 	l.mu.Lock()
@@ -117,6 +131,16 @@ func (l *link) mayDial() error {
 	}
 	l.dials.Add(1)
 	return nil
+}
+
+// greet is called by the library on a new connection, before anything is sent on it. The
+// library unwraps its error, so the reason is left in the link.
+func (l *link) greet(ctx context.Context, conn *redis.Conn) error {
+	err := l.site.greet(ctx, conn)
+	if err != nil {
+		l.cut(err)
+	}
+	return err
 }
 
 func (l *link) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {

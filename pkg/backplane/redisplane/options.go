@@ -1,6 +1,7 @@
 package redisplane
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,11 +21,26 @@ type Options struct {
 	// URL says which Redis connects the nodes:
 	//
 	//	redis://user:password@host:port/database
+	//	redis+sentinel://user:password@host:port,host:port,host:port/master/database
 	//
-	// or rediss:// for TLS. User, password, port (6379) and database (0) may be left
-	// out; the database is of no consequence to channels. Of parameters there are
-	// client_name, and for TLS skip_verify=true, which accepts any certificate.
+	// or rediss:// and rediss+sentinel:// for TLS. User, password, ports (6379, of
+	// sentinels 26379) and database (0) may be left out; the database is of no
+	// consequence to channels. Of parameters there are client_name, and for TLS
+	// skip_verify=true, which accepts any certificate.
+	//
+	// The second form names all sentinels, and the master as they know it. User and
+	// password are Redis'; where sentinels want some too, those are the parameters
+	// sentinel_username and sentinel_password.
 	URL string
+
+	// Username, Password, SentinelUsername and SentinelPassword are used in place of
+	// what the URL says, if they are not empty.
+	Username, Password, SentinelUsername, SentinelPassword string
+
+	// TLS is the configuration of TLS, for Redis and sentinels, in place of what the URL
+	// says. It is copied. The default is nil, which leaves it to the URL. Without a
+	// ServerName, that is the host which is connected to.
+	TLS *tls.Config
 
 	// Keys are the cluster's: the first signs what this node says of itself in the
 	// roster, and what others say counts if any of them has. All nodes need the same. The
@@ -108,26 +124,26 @@ func (o Options) withDefaults() (Options, error) {
 // is ever published twice.
 var urlParameters = []string{"client_name", "skip_verify"}
 
-// clientOptions returns what every client of the Redis library is made with. Errors do
-// not quote the URL, which may hold a password.
-func (o Options) clientOptions() (*redis.Options, error) {
-	u, err := url.Parse(o.URL)
+// clientOptions returns what clients of the Redis library are made with that a URL is for
+// which names one Redis. Errors do not quote it: it may hold a password.
+func (o Options) clientOptions(text string) (*redis.Options, error) {
+	u, err := url.Parse(text)
 	if err != nil {
-		return nil, errors.New("malformed (in user and password, characters such as / ? # @ % must be percent-encoded)")
+		return nil, errMalformed
 	}
 	switch u.Scheme {
 	case "redis", "rediss":
-	case "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
-		return nil, fmt.Errorf("%s is not supported yet: use redis:// or rediss:// with the address of one Redis", u.Scheme)
+	case "redis+cluster", "rediss+cluster":
+		return nil, fmt.Errorf("%s is not supported: use redis:// or redis+sentinel://", u.Scheme)
 	default:
-		return nil, fmt.Errorf("scheme %q is not redis or rediss", u.Scheme)
+		return nil, fmt.Errorf("scheme %q is none of redis, rediss, redis+sentinel, rediss+sentinel", u.Scheme)
 	}
 	for name := range u.Query() {
 		if !slices.Contains(urlParameters, name) {
 			return nil, fmt.Errorf("there is a parameter that is none of %s", strings.Join(urlParameters, ", "))
 		}
 	}
-	c, err := redis.ParseURL(o.URL)
+	c, err := redis.ParseURL(text)
 	if err != nil {
 		return nil, errors.New("what follows the host is not a database number, with at most parameters after it")
 	}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/heliograph/heliograph/internal/await"
 	"github.com/heliograph/heliograph/internal/redistest"
 )
@@ -31,11 +33,12 @@ func TestURL(t *testing.T) {
 		{"rediss://host", "host:6379 db 0 TLS host"},
 		{"rediss://host?skip_verify=true", "host:6379 db 0 TLS host unverified"},
 	} {
-		o, err := Options{URL: test.url}.clientOptions()
+		target, err := Options{URL: test.url}.target()
 		if err != nil {
 			t.Errorf("%s: %v", test.url, err)
 			continue
 		}
+		o := target.redis
 		got := fmt.Sprintf("%s db %d", o.Addr, o.DB)
 		for _, field := range [][2]string{{"user", o.Username}, {"password", o.Password}, {"name", o.ClientName}} {
 			if field[1] != "" {
@@ -57,14 +60,81 @@ func TestURL(t *testing.T) {
 	}
 }
 
+func TestSentinelURL(t *testing.T) {
+	for _, test := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{URL: "redis+sentinel://a/main"}, "main db 0 at a:26379"},
+		{Options{URL: "redis+sentinel://a:1,b,[::1]:2,[::2]/my%2Fmain/3"}, "my/main db 3 at a:1 b:26379 [::1]:2 [::2]:26379"},
+		{Options{URL: "redis+sentinel://ada:s%2Fcr%40t@a,b/main?client_name=node"}, "main db 0 user ada password s/cr@t name node at a:26379 b:26379"},
+		{
+			Options{URL: "redis+sentinel://ada:secret@a/main?sentinel_username=eve&sentinel_password=p%26w"},
+			"main db 0 user ada password secret at a:26379 user eve password p&w",
+		},
+		{
+			Options{URL: "redis+sentinel://ada:secret@a/main", Username: "A", Password: "P", SentinelUsername: "S", SentinelPassword: "W"},
+			"main db 0 user A password P at a:26379 user S password W",
+		},
+		{Options{URL: "rediss+sentinel://a/main?skip_verify=true"}, "main db 0 TLS unverified at a:26379 TLS unverified"},
+		{Options{URL: "redis+sentinel://a/main", TLS: &tls.Config{ServerName: "x"}}, "main db 0 TLS x at a:26379 TLS x"},
+	} {
+		target, err := test.options.target()
+		if err != nil {
+			t.Errorf("%+v: %v", test.options, err)
+			continue
+		}
+		describe := func(o *redis.Options) string {
+			text := ""
+			for _, field := range [][2]string{{"user", o.Username}, {"password", o.Password}, {"name", o.ClientName}} {
+				if field[1] != "" && (field[0] != "name" || o.Addr == "") {
+					text += " " + field[0] + " " + field[1]
+				}
+			}
+			if o.TLSConfig != nil {
+				text += strings.TrimRight(" TLS "+o.TLSConfig.ServerName, " ")
+				if o.TLSConfig.InsecureSkipVerify {
+					text += " unverified"
+				}
+			}
+			return text
+		}
+		got := fmt.Sprintf("%s db %d%s at", target.master, target.redis.DB, describe(target.redis))
+		for _, s := range target.sentinels {
+			got += " " + s.Addr + describe(s)
+			if s.MaxRetries != -1 || s.DB != 0 {
+				t.Errorf("%s: retries %d, database %d", s.Addr, s.MaxRetries, s.DB)
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: got %s, want %s", test.options.URL, got, test.want)
+		}
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	for _, test := range []struct{ name, want string }{
 		{"", "scheme"},
 		{"localhost:6379", "scheme"},
 		{"http://host", `scheme "http"`},
 		{"unix:///run/redis.sock", `scheme "unix"`},
-		{"redis+sentinel://host", "redis+sentinel is not supported yet"},
-		{"rediss+cluster://host", "rediss+cluster is not supported yet"},
+		{"rediss+cluster://host", "rediss+cluster is not supported"},
+		{"redis+sentinel://host", "name of the master"},
+		{"redis+sentinel://host/", "name of the master"},
+		{"redis+sentinel://host?client_name=main", "name of the master"},
+		{"redis+sentinel://:secret@/main", "not host:port"},
+		{"redis+sentinel://:secret@a,/main", "not host:port"},
+		{"redis+sentinel://:secret@a:0/main", "not host:port"},
+		{"redis+sentinel://:secret@a:b/main", "not host:port"},
+		{"redis+sentinel://:secret@::1/main", "not host:port"},
+		{"redis+sentinel://:secret@a,b,a:26379/main", "named twice"},
+		{"redis+sentinel://:se/cret@a,b", "not host:port"},
+		{"redis+sentinel://:se/cret@a,b/main", "database number"},
+		{"redis+sentinel://:secret%zz@a/main", "percent-encoded"},
+		{"redis+sentinel://:secret@a/main/database", "database number"},
+		{"redis+sentinel://:secret@a/main?master_name=x", "none of client_name, skip_verify"},
+		{"redis://host?sentinel_password=secret", "none of client_name, skip_verify"},
+		{"http+sentinel://a/main", "scheme"},
 		{"redis://:secret@host/database", "database number"},
 		{"redis://:12/secret@host", "database number"},
 		{"redis://:secret@host/1/2", "database number"},

@@ -105,6 +105,7 @@ type stream struct {
 
 	mu       sync.Mutex
 	outcomes []error
+	times    []gap // of the calls
 }
 
 func (n *node) stream(t *testing.T, ch backplane.Channel) *stream {
@@ -113,9 +114,11 @@ func (n *node) stream(t *testing.T, ch backplane.Channel) *stream {
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
+			begin := time.Now()
 			err := n.Publish(context.Background(), fmt.Append(nil, i), ch)
 			s.mu.Lock()
 			s.outcomes = append(s.outcomes, err)
+			s.times = append(s.times, gap{begin, time.Now()})
 			s.mu.Unlock()
 		}
 	})

@@ -25,13 +25,18 @@ type Plane struct {
 	prober      *prober
 	roster      *roster
 	commands    *commander // for the homes of connections
+	site        *site
 	attachments attachments
 
 	window backplane.Window // the receive loop's alone
 
 	stop context.CancelFunc // ends the subscriber, the prober and the roster
-	wg   sync.WaitGroup     // all goroutines
-	once sync.Once          // of Close
+	wg   sync.WaitGroup     // all goroutines but the site's
+
+	leave context.CancelFunc // ends the site, which the others need to the end
+	away  sync.WaitGroup     // the site's goroutine
+
+	once sync.Once // of Close
 }
 
 var _ backplane.Backplane = (*Plane)(nil)
@@ -44,14 +49,16 @@ func New(options Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis backplane: %w", err)
 	}
-	r, err := o.clientOptions()
+	t, err := o.target()
 	if err != nil {
 		return nil, fmt.Errorf("redis backplane: URL: %w", err)
 	}
 	logLibrary(o.Logger)
+	h := newHealth(o.Logger)
+	r := newSite(t, o, h)
 
 	id := uuid.NewString()
-	p := &Plane{id: id, registerer: o.Registerer, metrics: newMetrics(), health: newHealth(o.Logger)}
+	p := &Plane{id: id, registerer: o.Registerer, site: r, metrics: newMetrics(), health: h}
 	incarnation := uint64(time.Now().UnixNano())
 	p.lane = newLane(o, r, id, incarnation, p.metrics)
 	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
@@ -72,6 +79,9 @@ func New(options Options) (*Plane, error) {
 
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	here, leave := context.WithCancel(context.Background())
+	p.leave = leave
+	p.away.Go(func() { r.run(here) })
 	p.wg.Go(p.lane.run)
 	p.wg.Go(func() { p.subscriber.run(ctx) })
 	p.wg.Go(func() { p.prober.run(ctx) })
@@ -117,6 +127,8 @@ func (p *Plane) Close() error {
 		p.lane.close()
 		p.commands.close()
 		p.wg.Wait()
+		p.leave()
+		p.away.Wait()
 		p.health.close()
 		p.unregister()
 	})

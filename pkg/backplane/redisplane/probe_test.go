@@ -42,11 +42,12 @@ func TestProber(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := o.clientOptions()
+		target, err := o.target()
 		if err != nil {
 			t.Fatal(err)
 		}
 		h := newHealth(o.Logger)
+		r := newSite(target, o, h)
 		l := newLane(o, r, "n", 1, newMetrics())
 		s := newSubscriber(o, r, "node:n", l.metrics, h)
 		p := newProber(o, l, s, h)

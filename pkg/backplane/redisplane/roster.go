@@ -29,7 +29,7 @@ const (
 // time to live, every interval, and looks who else does. No clock is compared with that
 // of another machine.
 type roster struct {
-	redis    *redis.Options
+	site     *site
 	self     announcement // without Prefixes, Hearing and Address
 	keys     [][]byte     // the first signs announcements, all verify them
 	interval time.Duration
@@ -64,7 +64,7 @@ type roster struct {
 	refused bool // the last look, by Redis, and that has been logged
 }
 
-func newRoster(o Options, r *redis.Options, id string, incarnation uint64, h *health) *roster {
+func newRoster(o Options, s *site, id string, incarnation uint64, h *health) *roster {
 	keys := o.Keys
 	if len(keys) == 0 {
 		keys = [][]byte{nil}
@@ -72,7 +72,7 @@ func newRoster(o Options, r *redis.Options, id string, incarnation uint64, h *he
 	using := make(chan *link, 1)
 	using <- nil
 	return &roster{
-		redis:     r,
+		site:      s,
 		using:     using,
 		searching: make(chan struct{}, 1),
 		self:      announcement{ID: id, Incarnation: incarnation},
@@ -256,13 +256,18 @@ func (r *roster) use(ctx context.Context, f func(ctx context.Context, client *re
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if l != nil && l.isCut() {
+		l.close()
+		l = nil
+	}
 	if l == nil {
-		l = newLink(r.redis, true)
+		l = newLink(r.site, true)
 	}
 	stop := context.AfterFunc(ctx, func() { l.cut(ctx.Err()) })
 	err := f(ctx, l.client)
 	if err != nil {
 		err = l.cause(err)
+		r.site.demoted(err)
 	}
 	if !stop() || err != nil {
 		l.close()

@@ -17,7 +17,7 @@ import (
 // and unsubscribe. Any error ends a connection; the subscriber then makes the next one,
 // for as long as it runs.
 type subscriber struct {
-	redis     *redis.Options
+	site      *site
 	node      string        // the channel that is subscribed first on each connection
 	timeout   time.Duration // for waiting
 	metrics   *metrics
@@ -35,9 +35,9 @@ type subscriber struct {
 	hearing bool // and all that was held when it began is in force
 }
 
-func newSubscriber(o Options, r *redis.Options, node string, m *metrics, h *health) *subscriber {
+func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *subscriber {
 	s := &subscriber{
-		redis:   r,
+		site:    at,
 		node:    node,
 		timeout: o.SubscribeTimeout,
 		metrics: m,
@@ -159,7 +159,7 @@ func (s *subscriber) prove() {
 
 // listen looks whether the node has come to hear; mu is held.
 func (s *subscriber) listen() {
-	if !s.hearing && s.proven && s.table.restored() {
+	if !s.hearing && s.proven && s.table.restored() && s.site.unsettled() == 0 {
 		s.hearing = true
 		s.health.hears()
 	}
@@ -183,14 +183,14 @@ func (s *subscriber) run(ctx context.Context) {
 // connection makes one connection, and returns what ended it, and whether the node has
 // heard over it.
 func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
-	l := newLink(s.redis, false)
+	l := newLink(s.site, false)
 	defer l.close()
 	defer context.AfterFunc(ctx, func() { l.cut(backplane.ErrClosed) })()
 
 	// The library connects when the first command is sent.
 	pubsub := l.client.Subscribe(ctx)
 	defer pubsub.Close()
-	dialing, cancel := context.WithTimeout(ctx, s.redis.DialTimeout)
+	dialing, cancel := context.WithTimeout(ctx, s.site.options.DialTimeout)
 	defer cancel()
 	if err := pubsub.Subscribe(dialing, s.node); err != nil {
 		return false, fmt.Errorf("connect: %w", l.cause(err))
@@ -218,9 +218,12 @@ func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
 
 // write sends the table's commands until the link is cut.
 func (s *subscriber) write(l *link, pubsub *redis.PubSub) {
+	settled := time.NewTimer(s.site.unsettled())
+	defer settled.Stop()
 	for {
 		select {
 		case <-s.wake:
+		case <-settled.C: // so the node may have come to hear
 		case <-l.ctx.Done():
 			return
 		}

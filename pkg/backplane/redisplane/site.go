@@ -1,0 +1,121 @@
+package redisplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A site is the Redis that a plane's links lead to: the one at an address, or the one
+// that sentinels say is the master. That may become another; then the links to the
+// former one are cut, and whose they were makes others.
+type site struct {
+	options *redis.Options // with sentinels, without an address
+	role    string         // that the other side has to have, "master" or "sentinel"
+	lookout *lookout       // nil: there are no sentinels, and the address is options.Addr
+
+	mu    sync.Mutex
+	links map[*link]string // connected, not closed yet: to which address
+}
+
+// errReadOnly reports that the Redis does not take writes any more. It still takes what
+// is published, for those who are subscribed there alone.
+var errReadOnly = errors.New("redis has become a read-only replica")
+
+// newSite returns the site of a target. The node's own health is told of doubts.
+func newSite(t target, o Options, h *health) *site {
+	s := &site{options: t.redis, role: "master", links: make(map[*link]string)}
+	if len(t.sentinels) > 0 {
+		s.lookout = newLookout(t, o)
+		s.lookout.moved = func(to string) {
+			h.doubts(time.Now().Add(-settlePause)) // others may have left for it earlier
+			s.leave(fmt.Errorf("%s has become the master", to), to)
+		}
+	}
+	return s
+}
+
+// run looks where the Redis is until ctx ends; links that are dialed after that fail.
+func (s *site) run(ctx context.Context) {
+	if s.lookout != nil {
+		s.lookout.run(ctx)
+	}
+}
+
+// locate returns the address to dial.
+func (s *site) locate(ctx context.Context) (string, error) {
+	if s.lookout == nil {
+		return s.options.Addr, nil
+	}
+	return s.lookout.find(ctx)
+}
+
+// enter notes that the link is connected to the address, unless that is no longer the
+// one to be connected to.
+func (s *site) enter(l *link, addr string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lookout != nil && !s.lookout.is(addr) {
+		return fmt.Errorf("%s is no longer the master", addr)
+	}
+	s.links[l] = addr
+	return nil
+}
+
+func (s *site) exit(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.links, l)
+}
+
+// leave cuts the links that are not connected to the address.
+func (s *site) leave(reason error, to string) {
+	s.mu.Lock()
+	var elsewhere []*link
+	for l, addr := range s.links {
+		if addr != to {
+			elsewhere = append(elsewhere, l)
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range elsewhere {
+		l.cut(reason)
+	}
+}
+
+// demoted cuts all links if err is the reply of a Redis that does not take writes: one of
+// them has found out for all.
+func (s *site) demoted(err error) {
+	if isReply(err) && strings.Contains(err.Error(), "READONLY") {
+		s.leave(errReadOnly, "")
+	}
+}
+
+// unsettled returns for how long nodes may still publish at a former master.
+func (s *site) unsettled() time.Duration {
+	if s.lookout == nil {
+		return 0
+	}
+	return s.lookout.unsettled()
+}
+
+// greet returns an error if the other side of a new connection has not the role that it
+// has to have. Where there are no sentinels, it may be something that does not know or
+// tell its role.
+func (s *site) greet(ctx context.Context, conn *redis.Conn) error {
+	reply, err := conn.Do(ctx, "role").Slice()
+	switch {
+	case isReply(err) && s.lookout == nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask for the role: %w", err)
+	case len(reply) == 0 || reply[0] != s.role:
+		return fmt.Errorf("what answers there says its role is %.30q, not %q", fmt.Sprint(reply[:min(1, len(reply))]...), s.role)
+	}
+	return nil
+}
