@@ -16,8 +16,8 @@ const maxMissing = 1024
 type directory struct {
 	mu    sync.Mutex
 	known map[string]announcement
-	// missing are those that were looked for since the last look, and not found: what
-	// asks for a dead node by the thousand must not read the roster as often.
+	// missing are those that were looked for since the last look, found or not: what asks
+	// for a dead node by the thousand must not read the roster as often.
 	missing map[served]bool
 }
 
@@ -29,10 +29,12 @@ type served struct{ prefix, id string }
 func (d *directory) find(prefix, id string) (n backplane.NodeState, known, settled bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	looked := d.missing[served{prefix, id}]
 	if a, ok := d.known[id]; ok && slices.Contains(a.Prefixes, prefix) {
-		return a.state(), true, true
+		// One that has just started announces itself before it has an address.
+		return a.state(), true, a.Address != "" || looked
 	}
-	return backplane.NodeState{}, false, d.missing[served{prefix, id}]
+	return backplane.NodeState{}, false, looked
 }
 
 // replace takes over who is known after a look.
@@ -59,7 +61,8 @@ func (d *directory) add(present map[string]announcement) {
 	}
 }
 
-// miss notes that the node was looked for. If it has been found, that counts.
+// miss notes that the node was looked for. If it has been found, with an address, that
+// counts.
 func (d *directory) miss(prefix, id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
