@@ -49,7 +49,7 @@ func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 	if err != nil {
 		return err
 	}
-	d := delivery{frames: make([][]byte, len(h.protocols)), excluded: exclude(message.Excluded)}
+	d := delivery{channel: ch, frames: make([][]byte, len(h.protocols)), excluded: exclude(message.Excluded)}
 	for _, e := range message.Encodings {
 		for i, p := range h.protocols {
 			if p.Name() == e.Protocol {
@@ -74,6 +74,7 @@ func (h receiver) deliverMessage(ch backplane.Channel, body []byte) error {
 
 // A delivery is one message on its way into queues.
 type delivery struct {
+	channel  backplane.Channel
 	frames   [][]byte // by encoding; nil where the sender had none
 	excluded exclusion
 	sent     int
@@ -85,7 +86,7 @@ func (d *delivery) to(c *connection) {
 	if frame == nil || d.excluded.has(c.id) {
 		return
 	}
-	switch c.out.enqueue(frame) {
+	switch c.take(d.channel, frame) {
 	case nil:
 		d.sent++
 	case errSlowConsumer:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -179,7 +180,7 @@ func (d *departure) do(ctx context.Context, nodes []backplane.NodeState) (err er
 	}
 	defer func() {
 		if err != nil {
-			d.tell(callDrop, d.header())
+			d.drop()
 		}
 	}()
 	select {
@@ -200,7 +201,7 @@ func (d *departure) do(ctx context.Context, nodes []backplane.NodeState) (err er
 		return err
 	}
 	left = true
-	d.tell(callAdmit, &admission{handoverID: *d.header(), Epoch: epoch + 1})
+	h.tell(d.to, callAdmit, &admission{handoverID: *d.header(), Epoch: epoch + 1})
 	c.leave()
 	return nil
 }
@@ -232,7 +233,7 @@ func (d *departure) prepare(ctx context.Context, handover transport.Handover, no
 			return nil
 		}
 		if !errors.Is(err, peer.ErrRefused) { // it may have taken it
-			d.tell(callDrop, d.header())
+			d.drop()
 		}
 		errs = append(errs, err)
 	}
@@ -275,17 +276,23 @@ func (d *departure) move(ctx context.Context, epoch uint64) error {
 	return nil
 }
 
+// drop has the node forget the connection. The client does not wait for that.
+func (d *departure) drop() {
+	to, id := d.to, d.header()
+	d.hub.operations.perform(math.MaxInt, func() { d.hub.tell(to, callDrop, id) }) // one for each that was tried
+}
+
 // tell makes a call whose outcome changes nothing any more. It is made again if it may
 // not have been heard.
-func (d *departure) tell(name string, call any) {
+func (h *Hub) tell(to peer.Node, name string, call any) {
 	body, err := encodeHandover(call)
 	if err != nil {
 		panic("hand-over: " + err.Error()) // numbers and strings only
 	}
-	ctx, cancel := context.WithTimeout(d.hub.ctx, handoverAfterwards)
+	ctx, cancel := context.WithTimeout(h.ctx, handoverAfterwards)
 	defer cancel()
 	for pause := firstReplyPause; ; pause *= 2 {
-		_, err := d.hub.peers.Call(ctx, d.to, d.hub.callName(name), body)
+		_, err := h.peers.Call(ctx, to, h.callName(name), body)
 		if err == nil || errors.Is(err, peer.ErrRefused) || errors.Is(err, peer.ErrReplaced) || !sleep(ctx, pause) {
 			return
 		}

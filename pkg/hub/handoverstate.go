@@ -114,8 +114,9 @@ func (p *preparation) handover() transport.Handover {
 
 // unacked returns what the completion says of the server's messages.
 func (s *completion) unacked() (*unacked, error) {
-	if s.Received < 0 || s.Acked < 0 {
-		return nil, errors.New("a negative count of messages")
+	const most = 1 << 62 // so that counting on from there does not overflow
+	if min(s.Received, s.Acked) < 0 || max(s.Received, s.Acked) > most {
+		return nil, errors.New("no count of messages")
 	}
 	u := &unacked{frames: slices.Clip(s.Sent), released: s.Acked, acked: s.Acked, sent: s.Acked}
 	for _, f := range s.Sent {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -33,16 +34,82 @@ type arrival struct {
 	isOpen    bool
 	completed bool
 	later     []backplane.Operation // asked of the connection since the fence
+
+	taken taken
+}
+
+// taken is what has arrived for a connection since the fence, until it is known which
+// groups it is still in. Its mu may be taken under the locks of the registry.
+type taken struct {
+	mu     sync.Mutex
+	isOpen bool
+	bytes  int
+	frames []takenFrame
+}
+
+type takenFrame struct {
+	channel backplane.Channel
+	frame   []byte
 }
 
 // open is where the connection begins to be this node's: at the fence. The receive loop
 // calls it.
 func (a *arrival) open() {
-	if !a.isOpen {
-		a.isOpen = true
-		a.c.out.open()
-		close(a.opened)
+	if a.isOpen {
+		return
 	}
+	a.isOpen = true
+	a.taken.mu.Lock()
+	a.taken.isOpen = true
+	a.taken.mu.Unlock()
+	close(a.opened)
+}
+
+// take puts a frame that has arrived on a channel into the connection's queue, or keeps
+// it for that. The errors are those of outbound.enqueue.
+func (c *connection) take(ch backplane.Channel, frame []byte) error {
+	if c.stateful != nil {
+		if a := c.stateful.arrival.Load(); a != nil {
+			if err, taken := a.take(ch, frame); taken {
+				return err
+			}
+		}
+	}
+	return c.out.enqueue(frame)
+}
+
+// take reports whether the frame was kept, or is not for this node, or is too much.
+func (a *arrival) take(ch backplane.Channel, frame []byte) (err error, taken bool) {
+	t := &a.taken
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case a.c.stateful.arrival.Load() != a:
+		return nil, false
+	case !t.isOpen:
+		return errOutboundClosed, true
+	case len(t.frames) > 0 && (t.bytes+len(frame) > a.hub.maxQueueBytes || len(t.frames) >= a.hub.maxQueueFrames):
+		return errSlowConsumer, true
+	}
+	t.bytes += len(frame)
+	t.frames = append(t.frames, takenFrame{ch, frame})
+	return nil, true
+}
+
+// pass puts what has been kept into the connection's queue, but for what came from groups
+// that it was removed from before, and lets what comes go there directly.
+func (a *arrival) pass(u *unacked, waiting [][]byte, removed map[backplane.Channel]bool) {
+	t := &a.taken
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.frames {
+		if !removed[f.channel] {
+			waiting = append(waiting, f.frame)
+		}
+	}
+	t.frames = nil
+	a.c.out.goOnFrom(u, waiting, a.c.protocol().TransferFormat())
+	a.c.stateful.arrival.Store(nil)
 }
 
 // answerHandovers serves the calls of nodes that leave.
@@ -79,7 +146,7 @@ func (h *Hub) answerPrepare(ctx context.Context, _ string, body []byte) ([]byte,
 	a := &arrival{hub: h, id: p.Handover, opened: make(chan struct{}), over: make(chan struct{})}
 	_, err = h.connections.Adopt(p.handover(), func(link *transport.Connection) transport.Session {
 		a.c = h.newConnection(link, string(p.User))
-		a.c.standBy(encoding, p.Opened)
+		a.c.standBy(a, encoding, p.Opened)
 		return a.c
 	})
 	if err != nil {
@@ -141,10 +208,11 @@ func (a *arrival) complete(s *completion) error {
 	if a.completed || a.hub.handovers.arriving[a.c.id] != a {
 		return errNoArrival
 	}
-	if err := a.c.goOnFrom(s); err != nil {
+	removed, err := a.c.goOnFrom(s)
+	if err != nil {
 		return err
 	}
-	a.c.out.goOnFrom(u, s.Waiting, a.c.protocol().TransferFormat())
+	a.pass(u, s.Waiting, removed)
 	a.completed = true
 	return nil
 }
@@ -268,15 +336,15 @@ func (a *arrival) look() {
 
 // standBy makes a new connection one that is known to the client already, and to this
 // node not yet.
-func (c *connection) standBy(encoding int, opened time.Time) {
+func (c *connection) standBy(a *arrival, encoding int, opened time.Time) {
 	c.encoding, c.stateful, c.opened = encoding, newStateful(), opened
 	c.stateful.giveBack()
+	c.stateful.arrival.Store(a)
 	c.stateful.detour.Store(&detour{over: make(chan struct{})})
 	c.ready = true
 	c.mu.Lock()
 	c.shaken, c.suspended, c.joinless = true, true, true
 	c.mu.Unlock()
-	c.out.close()
 }
 
 // enlist makes the connection a member of its channels, and returns when they are
@@ -306,32 +374,37 @@ func (c *connection) enlist(ctx context.Context, groups []groupState) error {
 		c.expire(name, m)
 		channels = append(channels, ch)
 	}
-	wait := c.hub.attachment.Subscribe(channels...)
+	c.hub.attachment.Subscribe(channels...)         // what the connection holds, until it is removed
+	wait := c.hub.attachment.Subscribe(channels...) // what this waits for, meanwhile or not
 	c.mu.Unlock()
+	defer c.hub.attachment.Unsubscribe(channels...)
 	if err := wait(ctx); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	return nil
 }
 
-// goOnFrom takes what the leaving node says of the connection last.
-func (c *connection) goOnFrom(s *completion) error {
+// goOnFrom takes what the leaving node says of the connection last, and returns the
+// channels of the groups that it has been removed from there.
+func (c *connection) goOnFrom(s *completion) (removed map[backplane.Channel]bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended || c.postponed != nil {
-		return ErrNoConnection
+		return nil, ErrNoConnection
 	}
 	left := make(map[string]bool, len(s.Groups))
 	for _, g := range s.Groups {
 		left[string(g.Name)] = true
 	}
+	removed = make(map[backplane.Channel]bool)
 	for name, m := range c.groups {
 		if !left[name] {
+			removed[m.channel] = true
 			c.dropGroup(name, m)
 		}
 	}
 	c.stateful.next = s.Received + 1
 	c.stateful.received.Store(s.Received)
 	c.pinged.Store(s.Pinged)
-	return nil
+	return removed, nil
 }

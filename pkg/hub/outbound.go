@@ -450,6 +450,7 @@ func (o *outbound) thaw() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.refusing = nil
+	o.start()
 }
 
 // state returns what the client may have and has not acknowledged, which are the numbers
@@ -472,20 +473,7 @@ func (o *outbound) abandon() {
 	o.drop()
 }
 
-// close takes nothing until open. What comes is for the node that the connection leaves.
-func (o *outbound) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.refusing = errOutboundClosed
-}
-
-func (o *outbound) open() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.refusing = nil
-}
-
-// goOnFrom puts what the other node had left to send ahead of what came since open.
+// goOnFrom begins with what the other node had left to send.
 func (o *outbound) goOnFrom(u *unacked, waiting [][]byte, format protocol.TransferFormat) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

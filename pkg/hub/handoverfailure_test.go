@@ -1,0 +1,300 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/protocol"
+)
+
+// A flawed backplane does to a hand-over what it is told to.
+type flawed struct {
+	backplane.Backplane
+	move    atomic.Pointer[func(move func() (bool, error)) (bool, error)] // in place of Homes.Move
+	unheard atomic.Bool                                                   // fences are not published
+}
+
+func (f *flawed) Attach(prefix string, r backplane.Receiver) (backplane.Attachment, error) {
+	a, err := f.Backplane.Attach(prefix, r)
+	return &flawedAttachment{a, f}, err
+}
+
+type flawedAttachment struct {
+	backplane.Attachment
+	f *flawed
+}
+
+func (a *flawedAttachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
+	if a.f.unheard.Load() && strings.HasPrefix(string(channels[0]), "connection:") {
+		return nil
+	}
+	return a.Attachment.Publish(ctx, body, channels...)
+}
+
+func (a *flawedAttachment) Homes() backplane.Homes { return &flawedHomes{a.Attachment.Homes(), a.f} }
+
+type flawedHomes struct {
+	backplane.Homes
+	f *flawed
+}
+
+func (h *flawedHomes) Move(ctx context.Context, connection string, epoch uint64, to string, life time.Duration) (bool, error) {
+	move := func() (bool, error) { return h.Homes.Move(ctx, connection, epoch, to, life) }
+	if f := h.f.move.Load(); f != nil {
+		return (*f)(move)
+	}
+	return move()
+}
+
+// flawedBerths starts nodes whose backplanes may be flawed.
+func flawedBerths(t *testing.T, nodes int) ([]*berth, []*flawed) {
+	t.Helper()
+	var bus backplane.Bus
+	var planes []backplane.Backplane
+	var all []*flawed
+	for range nodes {
+		f := &flawed{Backplane: bus.Join()}
+		t.Cleanup(func() { f.Close() })
+		planes, all = append(planes, f), append(all, f)
+	}
+	return berths(t, planes), all
+}
+
+// Whatever fails on the way, the client keeps its connection, on one node, or is told to
+// make another; OnDisconnected is called once.
+func TestHandOverFails(t *testing.T) {
+	cut := func(b *berth, calls ...string) {
+		f := func(call string) error {
+			if name, _, _ := strings.Cut(call, "/"); slices.Contains(calls, name) {
+				return errCut
+			}
+			return nil
+		}
+		b.calls.Store(&f)
+	}
+	moves := func(f *flawed, move func(func() (bool, error)) (bool, error)) { f.move.Store(&move) }
+	for _, tt := range []struct {
+		name  string
+		flaw  func(nodes []*berth, planes []*flawed, s *survivor)
+		moved bool
+	}{
+		{"nothing", func([]*berth, []*flawed, *survivor) {}, true},
+		{"successor is dead", func(nodes []*berth, _ []*flawed, _ *survivor) { cut(nodes[1], callPrepare, callDrop) }, false},
+		{"successor leaves too", func(nodes []*berth, _ []*flawed, _ *survivor) { nodes[1].connections.Refuse() }, false},
+		{"successor dies before it has all", func(nodes []*berth, _ []*flawed, _ *survivor) { cut(nodes[1], callComplete) }, false},
+		{"successor is not heard to admit", func(nodes []*berth, _ []*flawed, _ *survivor) { cut(nodes[1], callAdmit) }, true},
+		{"fence is lost", func(_ []*berth, planes []*flawed, _ *survivor) { planes[1].unheard.Store(true) }, false},
+		{"record cannot be moved", func(_ []*berth, planes []*flawed, _ *survivor) {
+			moves(planes[0], func(func() (bool, error)) (bool, error) { return false, backplane.ErrUnavailable })
+		}, false},
+		{"record is another's", func(_ []*berth, planes []*flawed, _ *survivor) {
+			moves(planes[0], func(func() (bool, error)) (bool, error) { return false, nil })
+		}, false},
+		{"record is moved without a word", func(_ []*berth, planes []*flawed, _ *survivor) {
+			moves(planes[0], func(move func() (bool, error)) (bool, error) {
+				if moved, err := move(); !moved {
+					return moved, err
+				}
+				return false, backplane.ErrUnavailable
+			})
+		}, true},
+		{"closed meanwhile", func(nodes []*berth, planes []*flawed, s *survivor) {
+			moves(planes[0], func(func() (bool, error)) (bool, error) {
+				nodes[0].Hub.handovers.leavingConnection(s.id).end(closing{allowReconnect: true})
+				return false, nil
+			})
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			nodes, planes := flawedBerths(t, 2)
+			s := moor(t, nodes, "ada", protocol.JSON)
+			tt.flaw(nodes, planes, s)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			roster, err := nodes[0].attachment.Nodes(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roster = slices.DeleteFunc(roster, func(n backplane.NodeState) bool { return n.ID == nodes[0].plane.NodeID() })
+			moved := nodes[0].handOver(ctx, nodes[0].registry.connection(s.id), roster)
+			if moved != tt.moved {
+				t.Errorf("handed over is %v", moved)
+			}
+			if moved {
+				s.send(say(1))
+				s.expect("Heard1", "answer1")
+				if err := nodes[1].CloseConnection(t.Context(), s.id, AllowReconnect()); err != nil {
+					t.Error(err)
+				}
+			}
+			s.expect(`close"",true`)
+			nodes[1].calls.Store(nil) // so that it hears what it is told
+			await.Until(t, "nothing is left of it", func() error {
+				for n, b := range nodes {
+					if left := b.handovers.count(); left != 0 {
+						return fmt.Errorf("node %d has %d hand-overs", n, left)
+					}
+					if left := b.registry.size() + b.registry.channels(); left != 0 {
+						return fmt.Errorf("the registry of node %d has %d entries", n, left)
+					}
+					if left := testutil.ToFloat64(b.metrics.connections); left != 0 {
+						return fmt.Errorf("node %d counts %v connections", n, left)
+					}
+				}
+				if gone := len(nodes[0].ledger.left()) + len(nodes[1].ledger.left()); gone != 1 {
+					return fmt.Errorf("OnDisconnected has been called %d times", gone)
+				}
+				return nil
+			})
+			if moved == (len(nodes[0].ledger.left()) == 1) {
+				t.Error("OnDisconnected was called on the wrong node")
+			}
+		})
+	}
+}
+
+// leavingConnection returns the connection that is being handed over to another node.
+func (t *handovers) leavingConnection(id string) *connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.leaving[id].c
+}
+
+// count returns how many connections are on their way.
+func (t *handovers) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.leaving) + len(t.arriving)
+}
+
+// Where one node does not take the connection, another does.
+func TestHandOverToAnother(t *testing.T) {
+	nodes := onBus(t, 3)
+	nodes[1].connections.Refuse()
+	s := moor(t, []*berth{nodes[0], nodes[2]}, "ada", protocol.MessagePack)
+	nodes[0].Drain(t.Context(), 0)
+	if heldBy(nodes, s.id) != nodes[2] {
+		t.Fatal("the node that could does not hold the connection")
+	}
+	s.send(say(1))
+	s.expect("Heard1", "answer1")
+}
+
+// Without stateful reconnect, or without other nodes, the client is told to reconnect.
+func TestDrainWithoutHandOver(t *testing.T) {
+	nodes := onBus(t, 2)
+	plain := connect(t, nodes[0].address, "ada")
+	nodes[0].Drain(t.Context(), 0)
+	plain.expect(`{"type":7,"allowReconnect":true}`, "closed 1000")
+
+	alone := onBus(t, 1)
+	s := moor(t, alone, "ada", protocol.JSON)
+	alone[0].Drain(t.Context(), 0)
+	s.expect(`close"",true`)
+}
+
+// What a client has invoked ends with an error if it does not end in time; what it has
+// not begun to invoke runs at the successor.
+func TestHandOverOfInvocations(t *testing.T) {
+	nodes := onBus(t, 2)
+	s := moor(t, nodes, "ada", protocol.JSON)
+	s.send(&protocol.Invocation{InvocationID: "slow", Target: "Wait"})
+	<-nodes[0].ledger.began
+	asked := make(chan error, 1)
+	go func() { // ends when the connection is handed over
+		_, err := Invoke[int](t.Context(), nodes[1].Clients().Client(s.id), "Heard", 7)
+		asked <- err
+	}()
+	s.expect("Heard7")
+	nodes[0].Drain(t.Context(), 0)
+	s.expect("answerslowAn unexpected error occurred invoking 'Wait' on the server. HubException: The server is leaving.")
+	if err := <-asked; !errors.Is(err, ErrDisconnected) {
+		t.Errorf("who asked the client was told %v", err)
+	}
+	s.send(say(1))
+	s.expect("Heard1", "answer1")
+	if heldBy(nodes, s.id) != nodes[1] {
+		t.Error("it has not been handed over")
+	}
+}
+
+// A client that is away when its node is drained comes back to the successor.
+func TestHandOverWhileAway(t *testing.T) {
+	nodes := onBus(t, 2)
+	s := moor(t, nodes, "ada", protocol.JSON)
+	s.leave(nodes[0].Hub)
+	if err := nodes[1].Clients().Group("ada").Send(t.Context(), "Heard", 1); err != nil {
+		t.Fatal(err)
+	}
+	await.Until(t, "it waits for the client", func() error {
+		out := &nodes[0].registry.connection(s.id).out
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		if len(out.frames) == 0 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	nodes[0].Drain(t.Context(), 0)
+	if err := nodes[0].Clients().Group("ada").Send(t.Context(), "Heard", 2); err != nil {
+		t.Fatal(err)
+	}
+	again := &survivor{
+		t: t, protocol: s.protocol, nodes: s.nodes, query: s.query, id: s.id, fuse: noFuse, received: s.received, next: s.next,
+		messages: make(chan protocol.Message, 100), ended: make(chan struct{}), unacked: s.unacked, acked: s.acked,
+	}
+	again.cuts.Store(1)
+	if err := again.resume(); err != nil {
+		t.Fatal(err)
+	}
+	go again.run(nil)
+	t.Cleanup(again.close)
+	again.expect("Heard1", "Heard2")
+}
+
+// What is sent to a group after a removal has been acknowledged does not reach the
+// client, however that overlaps with a hand-over.
+func TestRevocationDuringHandOver(t *testing.T) {
+	for name, start := range fleets {
+		t.Run(name, func(t *testing.T) {
+			nodes := start(t, 3)
+			for round := range 30 {
+				user := fmt.Sprint("user", round)
+				s := moor(t, nodes[:2], user, protocol.JSON)
+				done := make(chan bool)
+				go func() { // ends with the hand-over
+					roster, err := nodes[0].attachment.Nodes(t.Context())
+					roster = slices.DeleteFunc(roster, func(n backplane.NodeState) bool { return n.ID != nodes[1].plane.NodeID() })
+					done <- err == nil && nodes[0].handOver(t.Context(), nodes[0].registry.connection(s.id), roster)
+				}()
+				time.Sleep(time.Duration(round) * 200 * time.Microsecond) // so that the rounds meet different steps
+				if err := nodes[round%3].Groups().RemoveUser(t.Context(), user, user); err != nil {
+					t.Fatal(err)
+				}
+				if err := nodes[2].Clients().Group(user).Send(t.Context(), "Secret", 1); err != nil {
+					t.Fatal(err)
+				}
+				if !<-done {
+					t.Errorf("round %d: not handed over", round)
+				}
+				if err := nodes[2].Clients().User(user).Send(t.Context(), "End", 1); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.take(); got != "End1" {
+					t.Fatalf("round %d: got %s", round, got)
+				}
+				s.close()
+			}
+		})
+	}
+}
