@@ -6,7 +6,7 @@ func TestDirectory(t *testing.T) {
 	with := announcement{ID: "with", Prefixes: []string{"a/"}, Address: "http://10.0.0.1:7070"}
 	without := announcement{ID: "without", Prefixes: []string{"a/"}}
 	for _, tt := range []struct {
-		name, prefix, id        string
+		name, prefix, id       string
 		looked, known, settled bool
 	}{
 		{name: "known", prefix: "a/", id: "with", known: true, settled: true},
