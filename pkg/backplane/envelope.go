@@ -16,6 +16,8 @@ var (
 	ErrVersion = errors.New("unknown version")
 	// ErrForged reports bytes that no cluster key has signed.
 	ErrForged = errors.New("not signed by a cluster key")
+	// ErrUnsigned reports an envelope that has no MAC, where one is demanded.
+	ErrUnsigned = errors.New("without a MAC")
 )
 
 // Bounds of an envelope's header.
@@ -41,6 +43,8 @@ const (
 //	uvarint   incarnation
 //	uvarint   lane, to 1023
 //	uvarint   sequence, from 1
+//	1         length of the MAC, 0 or 32; may be left out with all that follows: 0
+//	…         MAC: see [EnvelopeKeys]
 //	…         what the header length still covers: not for this version, ignored
 //	…         body: all the rest
 //
@@ -75,10 +79,16 @@ const envelopeVersion = 1
 // AppendEnvelope appends the bytes of e to dst. It panics if a field of e's header is
 // out of its bounds; so e is not of the plain form, whose bytes are its body's.
 func AppendEnvelope(dst []byte, e Envelope) []byte {
+	return append(appendHeader(dst, &e, 0), e.Body...)
+}
+
+// appendHeader appends all but the body, of a header with that many bytes more, which are
+// to follow.
+func appendHeader(dst []byte, e *Envelope, more int) []byte {
 	if len(e.Publisher) == 0 || len(e.Publisher) > MaxPublisher || e.Lane > MaxLane || e.Sequence == 0 {
 		panic(fmt.Sprintf("backplane: envelope with publisher %q, lane %d, sequence %d", e.Publisher, e.Lane, e.Sequence))
 	}
-	header := 1 + len(e.Publisher) + uvarintLen(e.Incarnation) + uvarintLen(uint64(e.Lane)) + uvarintLen(e.Sequence)
+	header := 1 + len(e.Publisher) + uvarintLen(e.Incarnation) + uvarintLen(uint64(e.Lane)) + uvarintLen(e.Sequence) + more
 	dst = slices.Grow(dst, 1+uvarintLen(uint64(header))+header+len(e.Body))
 	dst = append(dst, envelopeVersion)
 	dst = binary.AppendUvarint(dst, uint64(header))
@@ -86,44 +96,70 @@ func AppendEnvelope(dst []byte, e Envelope) []byte {
 	dst = append(dst, e.Publisher...)
 	dst = binary.AppendUvarint(dst, e.Incarnation)
 	dst = binary.AppendUvarint(dst, uint64(e.Lane))
-	dst = binary.AppendUvarint(dst, e.Sequence)
-	return append(dst, e.Body...)
+	return binary.AppendUvarint(dst, e.Sequence)
 }
 
 // ParseEnvelope parses one envelope, which is all of data. The Body refers to data.
-// Errors wrap [ErrVersion] where the version is unknown, and else [ErrMalformed].
+// Errors wrap [ErrVersion] where the version is unknown, and else [ErrMalformed]. The MAC
+// is not looked at: see [EnvelopeKeys.Parse].
 func ParseEnvelope(data []byte) (Envelope, error) {
+	p, err := parseEnvelope(data)
+	if err != nil {
+		return Envelope{}, fmt.Errorf("parse envelope: %w", err)
+	}
+	return p.envelope(), nil
+}
+
+// A parsedEnvelope is an [Envelope] that still refers to data for all that it has.
+type parsedEnvelope struct {
+	publisher   []byte
+	incarnation uint64
+	lane        uint32
+	sequence    uint64
+	body        []byte
+	macAt       int // where in data the MAC is; 0: there is none
+}
+
+func (p *parsedEnvelope) envelope() Envelope {
+	return Envelope{
+		Publisher: string(p.publisher), Incarnation: p.incarnation, Lane: p.lane, Sequence: p.sequence, Body: p.body,
+	}
+}
+
+func parseEnvelope(data []byte) (p parsedEnvelope, err error) {
 	if len(data) == 0 {
-		return Envelope{}, fmt.Errorf("parse envelope: %w: no bytes", ErrMalformed)
+		return p, fmt.Errorf("%w: no bytes", ErrMalformed)
 	}
 	switch data[0] {
 	case '{':
-		return Envelope{Body: data}, nil
+		p.body = data
+		return p, nil
 	case envelopeVersion:
 	default:
-		return Envelope{}, fmt.Errorf("parse envelope: %w %d", ErrVersion, data[0])
+		return p, fmt.Errorf("%w %d", ErrVersion, data[0])
 	}
 	all := cursor{rest: data[1:]}
 	header := cursor{rest: all.take(all.uvarint())}
-	publisher := header.take(uint64(header.byte()))
-	incarnation, lane, sequence := header.uvarint(), header.uvarint(), header.uvarint()
+	p.publisher = header.take(uint64(header.byte()))
+	p.incarnation = header.uvarint()
+	lane := header.uvarint()
+	p.sequence = header.uvarint()
+	if len(header.rest) > 0 && header.byte() == macSize {
+		p.macAt = len(data) - len(all.rest) - len(header.rest)
+		header.take(macSize)
+	}
+	p.lane, p.body = uint32(lane), all.rest
 	switch {
 	case all.failed || header.failed:
-		return Envelope{}, fmt.Errorf("parse envelope: %w: header cut off", ErrMalformed)
-	case len(publisher) == 0:
-		return Envelope{}, fmt.Errorf("parse envelope: %w: no publisher", ErrMalformed)
+		return p, fmt.Errorf("%w: header cut off", ErrMalformed)
+	case len(p.publisher) == 0:
+		return p, fmt.Errorf("%w: no publisher", ErrMalformed)
 	case lane > MaxLane:
-		return Envelope{}, fmt.Errorf("parse envelope: %w: lane %d", ErrMalformed, lane)
-	case sequence == 0:
-		return Envelope{}, fmt.Errorf("parse envelope: %w: no sequence number", ErrMalformed)
+		return p, fmt.Errorf("%w: lane %d", ErrMalformed, lane)
+	case p.sequence == 0:
+		return p, fmt.Errorf("%w: no sequence number", ErrMalformed)
 	}
-	return Envelope{
-		Publisher:   string(publisher),
-		Incarnation: incarnation,
-		Lane:        uint32(lane),
-		Sequence:    sequence,
-		Body:        all.rest,
-	}, nil
+	return p, nil
 }
 
 // Plain reports whether e is of the plain JSON form: without a header.
