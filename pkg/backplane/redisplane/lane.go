@@ -45,6 +45,7 @@ type lane struct {
 	publisher   string
 	incarnation uint64
 	site        *site
+	keys        *backplane.EnvelopeKeys // run's alone; nil: envelopes are not signed
 	timeout     time.Duration
 	maxBytes    int
 	maxMessages int
@@ -73,6 +74,7 @@ type lane struct {
 
 func newLane(o Options, s *site, publisher string, incarnation uint64, m *metrics) *lane {
 	return &lane{
+		keys:        o.envelopeKeys(),
 		publisher:   publisher,
 		incarnation: incarnation,
 		site:        s,
@@ -210,6 +212,7 @@ func (l *lane) run() {
 			if len(batch) == 0 {
 				break
 			}
+			l.sign(batch)
 			l.send(batch)
 			l.settle(batch)
 		}
@@ -232,7 +235,7 @@ func (l *lane) take() ([]*publication, bool) {
 		for n < maxPipelineMessages && (n == 0 || len(l.buffer)+len(r.body) <= maxPipelineBytes) && r.messages() > 0 {
 			l.sequence++
 			begin := len(l.buffer)
-			l.buffer = backplane.AppendEnvelope(l.buffer, backplane.Envelope{
+			l.buffer = l.appendEnvelope(l.buffer, backplane.Envelope{
 				Publisher:   l.publisher,
 				Incarnation: l.incarnation,
 				Sequence:    l.sequence,
@@ -258,6 +261,23 @@ func (l *lane) publication(i int) *publication {
 		l.publications = append(l.publications, newPublication())
 	}
 	return l.publications[i]
+}
+
+// appendEnvelope leaves room for sign, which needs no lock and no body to stay.
+func (l *lane) appendEnvelope(dst []byte, e backplane.Envelope) []byte {
+	if l.keys == nil {
+		return backplane.AppendEnvelope(dst, e)
+	}
+	return backplane.AppendUnsigned(dst, e)
+}
+
+func (l *lane) sign(batch []*publication) {
+	if l.keys == nil {
+		return
+	}
+	for _, p := range batch {
+		l.keys.Sign(p.envelope, backplane.Channel(p.channel))
+	}
 }
 
 // send sends the pipeline and leaves the outcome in its commands.

@@ -255,8 +255,8 @@ func TestPublishAfterIdleConnectionWasClosed(t *testing.T) {
 }
 
 // BenchmarkPublish is 32 goroutines that each publish 200 bytes and wait for the
-// outcome, through a lane, and through the Redis library alone, on as many connections
-// as it likes.
+// outcome, through a lane, with and without signing, and through the Redis library alone,
+// on as many connections as it likes.
 func BenchmarkPublish(b *testing.B) {
 	const senders = 32
 	body := []byte(strings.Repeat("x", 200))
@@ -278,6 +278,10 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	b.Run("lane", func(b *testing.B) {
 		n := start(b, redistest.Start(b).URL())
+		run(b, func(ctx context.Context) error { return n.Publish(ctx, body, "group:benchmark") })
+	})
+	b.Run("signing lane", func(b *testing.B) {
+		n := start(b, redistest.Start(b).URL(), keyed(firstKey))
 		run(b, func(ctx context.Context) error { return n.Publish(ctx, body, "group:benchmark") })
 	})
 	b.Run("library", func(b *testing.B) {

@@ -18,7 +18,7 @@ type metrics struct {
 	subscribe prometheus.Histogram
 	probe     prometheus.Histogram
 
-	malformed, unknownVersion, late, unattached prometheus.Counter // of dropped
+	malformed, unknownVersion, unsigned, forged, late, unattached prometheus.Counter // of dropped
 }
 
 func newMetrics() *metrics {
@@ -38,13 +38,15 @@ func newMetrics() *metrics {
 		published: counter("published_total", "Envelopes that Redis took from this node."),
 		pipelines: counter("pipelines_total", "Pipelines of envelopes sent to Redis."),
 		received:  counter("received_total", "Envelopes that came from Redis, this node's own included."),
-		dropped:   vector("dropped_total", "Envelopes received and not delivered, by reason: malformed, version, late, unattached.", "reason"),
+		dropped:   vector("dropped_total", "Envelopes received and not delivered, by reason: malformed, version, unsigned, forged, late, unattached.", "reason"),
 		errors:    vector("publish_errors_total", "Publish calls that failed, by kind: not_sent, unknown.", "kind"),
 		subscribe: seconds("subscribe_seconds", "How long subscriptions were waited for, where they were not in force already."),
 		probe:     seconds("probe_seconds", "How long the node's own probe took through Redis."),
 	}
 	m.malformed = m.dropped.WithLabelValues("malformed")
 	m.unknownVersion = m.dropped.WithLabelValues("version")
+	m.unsigned = m.dropped.WithLabelValues("unsigned")
+	m.forged = m.dropped.WithLabelValues("forged")
 	m.late = m.dropped.WithLabelValues("late")
 	m.unattached = m.dropped.WithLabelValues("unattached")
 	for _, kind := range []string{"not_sent", "unknown"} {

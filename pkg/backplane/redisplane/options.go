@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
 // Options are the settings of a [Plane]. Only URL is required; a zero value means the
@@ -42,10 +44,17 @@ type Options struct {
 	// ServerName, that is the host which is connected to.
 	TLS *tls.Config
 
-	// Keys are the cluster's: the first signs what this node says of itself in the
-	// roster, and what others say counts if any of them has. All nodes need the same. The
-	// default is none, which trusts whoever can write to Redis.
+	// Keys are the cluster's: the first signs every envelope, and what this node says of
+	// itself in the roster; what others say there counts if any of them has. All nodes need
+	// the same. The default is none, which trusts whoever can write to Redis.
 	Keys [][]byte
+
+	// RequireSigned demands that any of the Keys, of which there must be one, has signed
+	// every envelope: others are counted and ignored, the plain JSON form among them. The
+	// default is to look at no signature, so that any program that gets at Redis can
+	// publish messages. Nodes with and without it understand each other, if they have the
+	// same keys.
+	RequireSigned bool
 
 	// Logger gets what an operator should know: that the connection was lost, and is
 	// back. The default is [slog.Default]. What the Redis client library itself has to
@@ -91,6 +100,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.RequireSigned && len(o.Keys) == 0 {
+		return o, errors.New("RequireSigned needs Keys")
+	}
 	for _, d := range []struct {
 		name    string
 		value   *time.Duration
@@ -118,6 +130,14 @@ func (o Options) withDefaults() (Options, error) {
 		o.MaxQueuedMessages = 65536
 	}
 	return o, nil
+}
+
+// envelopeKeys returns the keys for one goroutine's use, or nil if there are none.
+func (o Options) envelopeKeys() *backplane.EnvelopeKeys {
+	if len(o.Keys) == 0 {
+		return nil
+	}
+	return backplane.NewEnvelopeKeys(o.Keys)
 }
 
 // urlParameters are those that mean something here. Retries above all do not: nothing

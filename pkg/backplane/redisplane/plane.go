@@ -28,7 +28,10 @@ type Plane struct {
 	site        *site
 	attachments attachments
 
-	window backplane.Window // the receive loop's alone
+	// The receive loop's alone:
+
+	window   backplane.Window
+	demanded *backplane.EnvelopeKeys // one must have signed what arrives; nil: none need have
 
 	stop context.CancelFunc // ends the subscriber, the prober and the roster
 	wg   sync.WaitGroup     // all goroutines but the site's
@@ -60,6 +63,9 @@ func New(options Options) (*Plane, error) {
 	id := uuid.NewString()
 	p := &Plane{id: id, registerer: o.Registerer, site: r, metrics: newMetrics(), health: h}
 	incarnation := uint64(time.Now().UnixNano())
+	if o.RequireSigned {
+		p.demanded = o.envelopeKeys()
+	}
 	p.lane = newLane(o, r, id, incarnation, p.metrics)
 	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
 	p.prober = newProber(o, p.lane, p.subscriber, p.health)

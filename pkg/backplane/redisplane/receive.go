@@ -11,15 +11,12 @@ import (
 // this way too, so that there is one order for all.
 func (p *Plane) arrive(channel, payload string) {
 	p.metrics.received.Inc()
-	envelope, err := backplane.ParseEnvelope(readOnlyBytes(payload))
-	switch {
-	case errors.Is(err, backplane.ErrVersion):
-		p.metrics.unknownVersion.Inc()
+	envelope, err := p.parse(channel, readOnlyBytes(payload))
+	if err != nil {
+		p.drop(channel, err)
 		return
-	case err != nil:
-		p.metrics.malformed.Inc()
-		return
-	case !p.window.Accept(&envelope):
+	}
+	if !p.window.Accept(&envelope) {
 		p.metrics.late.Inc()
 		return
 	}
@@ -34,6 +31,30 @@ func (p *Plane) arrive(channel, payload string) {
 		return
 	}
 	a.receiver.Deliver(backplane.Channel(channel[len(prefix):]), envelope.Body)
+}
+
+// parse comes before the window: who has no key where one is demanded does not get to say
+// what has been heard of a publisher.
+func (p *Plane) parse(channel string, payload []byte) (backplane.Envelope, error) {
+	if p.demanded == nil {
+		return backplane.ParseEnvelope(payload)
+	}
+	return p.demanded.Parse(payload, backplane.Channel(channel))
+}
+
+// drop counts an envelope that was refused for err.
+func (p *Plane) drop(channel string, err error) {
+	reason := p.metrics.malformed
+	switch {
+	case errors.Is(err, backplane.ErrVersion):
+		reason = p.metrics.unknownVersion
+	case errors.Is(err, backplane.ErrUnsigned):
+		reason = p.metrics.unsigned
+	case errors.Is(err, backplane.ErrForged):
+		reason = p.metrics.forged
+	}
+	reason.Inc()
+	p.health.logger.Debug("envelope from Redis ignored", "channel", channel, "error", err)
 }
 
 // readOnlyBytes returns the bytes of s without copying them. The contract of
