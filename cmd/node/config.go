@@ -44,6 +44,8 @@ type config struct {
 	AllowAnonymous bool     `env:"HELIOGRAPH_ALLOW_ANONYMOUS" help:"Take clients without a token too. They belong to no user."`
 	ClusterKey     []string `placeholder:"KEY" sep:"none" env:"HELIOGRAPH_CLUSTER_KEY" help:"Secret of at least 32 bytes that is the same on all nodes; repeat it to replace a key: the first signs, all are accepted. Without it, it is derived from the JWT secret."`
 
+	RequireSignedEnvelopes bool `env:"HELIOGRAPH_REQUIRE_SIGNED_ENVELOPES" help:"Ignore what comes over Redis and is not signed with a cluster key, the plain JSON form included. Nodes always sign what they publish."`
+
 	CloseOnAuthenticationExpiration bool `env:"HELIOGRAPH_CLOSE_ON_AUTHENTICATION_EXPIRATION" help:"Close connections when the tokens end that they were opened with."`
 	EnableAuthenticationRefresh     bool `env:"HELIOGRAPH_ENABLE_AUTHENTICATION_REFRESH" help:"Let clients replace the token of a connection before it ends."`
 

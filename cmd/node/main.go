@@ -109,7 +109,13 @@ func newBackplane(c config, logger *slog.Logger, metrics prometheus.Registerer) 
 	if c.Redis == "" {
 		return backplane.NewMemory(), nil
 	}
-	return redisplane.New(redisplane.Options{URL: c.Redis, Keys: clusterKeys(c), Logger: logger, Registerer: metrics})
+	return redisplane.New(redisplane.Options{
+		URL:           c.Redis,
+		Keys:          clusterKeys(c),
+		RequireSigned: c.RequireSignedEnvelopes,
+		Logger:        logger,
+		Registerer:    metrics,
+	})
 }
 
 func newHub(c config, s *server.Config, metrics prometheus.Registerer) (*hub.Hub, error) {

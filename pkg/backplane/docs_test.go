@@ -29,6 +29,20 @@ func TestDocumentedEnvelope(t *testing.T) {
 	}
 }
 
+// So is the signed one.
+func TestDocumentedSignature(t *testing.T) {
+	keys := backplane.NewEnvelopeKeys([][]byte{[]byte("0123456789abcdef0123456789abcdef")})
+	unsigned, err := backplane.ParseEnvelope(dump(t, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := keys.Append(nil, backplane.User("ada"), unsigned)
+	want = want[:len(want)-len(unsigned.Body)]
+	if diff := cmp.Diff(hex.Dump(want), hex.Dump(dump(t, 1))); diff != "" {
+		t.Error("(-code +page)\n", diff)
+	}
+}
+
 // So is the operation.
 func TestDocumentedOperation(t *testing.T) {
 	keys := [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
@@ -40,7 +54,7 @@ func TestDocumentedOperation(t *testing.T) {
 		Target:     "ada",
 		Group:      "room",
 	}
-	body := dump(t, 1)
+	body := dump(t, 2)
 	got, err := backplane.ParseOperation(body, keys, backplane.All)
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("(-want +page)\n%s %v", diff, err)
