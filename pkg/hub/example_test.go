@@ -122,6 +122,7 @@ func ExampleNew_options() {
 		hub.WithMaximumStreamsPerClient(1000),
 		hub.WithWaitingInput(1<<20),
 		hub.WithOutboundQueue(4<<20, 65536),
+		hub.WithStatefulReconnectBufferSize(100_000),
 		hub.WithMaximumNameBytes(16384),
 		hub.WithLogger(slog.Default()))
 	if err != nil {
