@@ -49,15 +49,18 @@
 // Everything that was sent to a group after Groups().Add returned reaches the new
 // member. What one node sends to one user or group arrives in order and at most once.
 // Sends to single connections of the same node do not pass the backplane and so have
-// no order relative to sends to groups. Nothing is kept for those who are away.
+// no order relative to sends to groups. Nothing is kept for those who are away, but for
+// clients with stateful reconnect, who have some seconds to come back.
 //
 // # Locks
 //
 // From the outermost to the innermost; none is held while application code runs:
 //
+//	handovers.mu       the connections that come from other nodes, or go there
 //	connection.mu      life and memberships of one connection
-//	the backplane's    taken by Subscribe and Unsubscribe, and around Deliver
+//	the backplane's    taken by Subscribe and Unsubscribe, not held around Deliver
 //	shard.mu           the registry's tables; held for reading during a fan-out
+//	taken.mu           what has arrived for a connection that is being handed over
 //	outbound.mu        one connection's queue
 //
 //	calls.mu           what one client may refer to by an id
@@ -68,7 +71,9 @@
 //	operations.mu      what is asked of other nodes, and performed for them
 //	holdings.mu        what stays here of other nodes' operations
 //
-// The three lists are apart: no lock of one is taken under a lock of another. A
-// connection's invocations.mu and the lock of the handshakes are taken under none and
-// hold none.
+// The three lists are apart: no lock of one is taken under a lock of another, but for
+// handovers.mu, under which operations are taken in that have waited for the end of a
+// hand-over, and with them holdings.mu, results.mu and operations.mu. A connection's
+// invocations.mu, sends.mu and the lock of the handshakes are taken under none and hold
+// none.
 package hub
