@@ -47,6 +47,8 @@
 // connections (lookout), and when they name another, everything that leads elsewhere is
 // cut. Connecting anew is then as after any loss: nothing is sent twice.
 //
+// A [Publisher], for programs that are no nodes, has the first connection alone.
+//
 // # What a node knows of its hearing
 //
 // A connection on which nothing comes may be one on which nothing is published, or be
@@ -82,7 +84,7 @@
 // # Goroutines
 //
 //	goroutine     owner                       ends when            bound on its queue
-//	lane          Plane, joined by Close      Close                MaxQueuedBytes, MaxQueuedMessages
+//	lane          Plane or Publisher, joined  Close                MaxQueuedBytes, MaxQueuedMessages
 //	subscriber    Plane, joined by Close      Close                none here: Redis ends the connection
 //	                                                               of a client that reads too slowly
 //	writer        subscriber, joined by it    the connection ends  two entries per channel

@@ -101,3 +101,23 @@ func (p *Plane) collectors() []prometheus.Collector {
 		}),
 	}
 }
+
+// register registers the collectors, all or none, and returns those that it has.
+func register(r prometheus.Registerer, collectors ...prometheus.Collector) (registered []prometheus.Collector, err error) {
+	if r == nil {
+		return nil, nil
+	}
+	for i, c := range collectors {
+		if err := r.Register(c); err != nil {
+			unregister(r, collectors[:i])
+			return nil, err
+		}
+	}
+	return collectors, nil
+}
+
+func unregister(r prometheus.Registerer, registered []prometheus.Collector) {
+	for _, c := range registered {
+		r.Unregister(c)
+	}
+}

@@ -79,7 +79,7 @@ func New(options Options) (*Plane, error) {
 	p.roster.gone = p.nodeGone
 	p.health.changed = p.roster.announce
 	p.commands = newCommander(o, r)
-	if err := p.register(); err != nil {
+	if p.registered, err = register(p.registerer, p.collectors()...); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
 
@@ -136,7 +136,7 @@ func (p *Plane) Close() error {
 		p.leave()
 		p.away.Wait()
 		p.health.close()
-		p.unregister()
+		unregister(p.registerer, p.registered)
 	})
 	return nil
 }
@@ -159,25 +159,5 @@ func (p *Plane) nodeGone(of announcement, died bool) {
 		default:
 			w.NodeLeft(of.ID)
 		}
-	}
-}
-
-func (p *Plane) register() error {
-	if p.registerer == nil {
-		return nil
-	}
-	for _, c := range p.collectors() {
-		if err := p.registerer.Register(c); err != nil {
-			p.unregister()
-			return err
-		}
-		p.registered = append(p.registered, c)
-	}
-	return nil
-}
-
-func (p *Plane) unregister() {
-	for _, c := range p.registered {
-		p.registerer.Unregister(c)
 	}
 }
