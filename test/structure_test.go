@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"pkg/hub":                     {"pkg/auth", "pkg/backplane", "pkg/peer", "pkg/protocol", "pkg/transport"},
 	"pkg/server":                  {"pkg/backplane", "pkg/hub", "pkg/peer"},
 	"pkg/client":                  {"pkg/protocol"},
+	"pkg/publish":                 {"pkg/backplane", "pkg/protocol"},
 	"cmd/node": {
 		"internal/demo", "pkg/auth", "pkg/backplane", "pkg/backplane/redisplane", "pkg/hub", "pkg/peer", "pkg/server", "pkg/transport",
 	},
