@@ -92,7 +92,7 @@
 //	roster        Plane, joined by Close      Close, and a second  one announcement
 //	                                          to sign off
 //	commander     Plane, joined by Close      nothing waits        16384 commands
-//	lookout       Plane, joined by Close      Close, last of all   one look
+//	lookout       as the lane                 Close, last of all   one look
 //	question      lookout, joined by it       DialTimeout / 2      one for each sentinel
 //	dial          link, joined by its close   connected, DialTimeout, or Close
 //
