@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/heliograph/heliograph/pkg/publish"      // see dependOnSources
 	_ "github.com/heliograph/heliograph/test/testhub/app" // see dependOnSources
 )
 
@@ -21,15 +22,16 @@ func TestOfficialClient(t *testing.T) {
 		t.Fatal("the packages of the official client are not installed: make test-deps, or npm ci in test/interop")
 	}
 	binaries := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binaries, "../testhub", "../opshub")
+	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binaries, "../testhub", "../opshub", "../publisher")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the nodes' programs: %v\n%s", err, out)
+		t.Fatalf("build the programs: %v\n%s", err, out)
 	}
 
 	tests := exec.CommandContext(t.Context(), "npm", "test", "--silent")
 	tests.Env = append(os.Environ(),
 		"TESTHUB="+filepath.Join(binaries, "testhub"),
-		"OPSHUB="+filepath.Join(binaries, "opshub"))
+		"OPSHUB="+filepath.Join(binaries, "opshub"),
+		"PUBLISHER="+filepath.Join(binaries, "publisher"))
 	// Whoever is asked to end stops the servers that it started.
 	tests.Cancel = func() error { return tests.Process.Signal(syscall.SIGTERM) }
 	tests.WaitDelay = 10 * time.Second
@@ -44,7 +46,7 @@ func TestOfficialClient(t *testing.T) {
 func dependOnSources(t *testing.T) {
 	t.Helper()
 	os.Getenv("HELIOGRAPH_SOAK")
-	for _, pattern := range []string{"*.mjs", "lib/*.mjs", "package*.json", "../testhub/*.go", "../opshub/*.go"} {
+	for _, pattern := range []string{"*.mjs", "lib/*.mjs", "package*.json", "../testhub/*.go", "../opshub/*.go", "../publisher/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no %s: %v", pattern, err)

@@ -23,6 +23,7 @@ type settings struct {
 //	REDIS               Redis URL, redis:// or redis+sentinel://; unset: the in-process backplane
 //	JWT_SECRET          HS256 secret, required
 //	CLUSTER_KEY         what authenticates connection tokens; unset: from JWT_SECRET
+//	REQUIRE_SIGNED      1: ignore what comes over Redis and CLUSTER_KEY has not signed
 //	INTERNAL_LISTEN     node-to-node address; unset: a free loopback port
 //	AUTH_EXPIRY         1: /secure closes a connection when its token expires
 //	DRAIN_DELAY         from SIGTERM to when no more connections are taken; 0
@@ -43,6 +44,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 			Redis:             getenv("REDIS"),
 			JWTSecret:         getenv("JWT_SECRET"),
 			ClusterKey:        getenv("CLUSTER_KEY"),
+			RequireSigned:     r.flag("REQUIRE_SIGNED"),
 			CloseOnExpiry:     r.flag("AUTH_EXPIRY"),
 			ClientTimeout:     r.duration("CLIENT_TIMEOUT", 0, 1),
 			KeepAlive:         r.duration("KEEP_ALIVE", 0, 1),

@@ -15,7 +15,8 @@ import { witnesses } from "./wait.mjs";
 export const testhub = { variable: "TESTHUB", path: "/hub" };
 export const opshub = { variable: "OPSHUB", path: "/ops" };
 
-const CLUSTER_KEY = "interop-cluster-key-0123456789-0123";
+/** What nodes, and those that publish as they do, sign with. */
+export const CLUSTER_KEY = "interop-cluster-key-0123456789-0123";
 
 /** What no node may write, whatever a test does to it. */
 const disgrace = /WARNING: DATA RACE|^panic: |^fatal error: |panic in hub/m;

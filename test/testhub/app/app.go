@@ -28,6 +28,8 @@ type Config struct {
 	// ClusterKey authenticates connection tokens between nodes, of at least
 	// [transport.MinimumKeyBytes]. The default is derived from JWTSecret.
 	ClusterKey string
+	// RequireSigned has the node ignore what comes over Redis and is not signed.
+	RequireSigned bool
 	// CloseOnExpiry closes connections of /secure when their token expires.
 	CloseOnExpiry bool
 	// ClientTimeout, KeepAlive, HandshakeTimeout and DisconnectTimeout are the hub's
@@ -149,7 +151,9 @@ func (c Config) backplane() (backplane.Backplane, error) {
 	if c.Redis == "" {
 		return backplane.NewMemory(), nil
 	}
-	return redisplane.New(redisplane.Options{URL: c.Redis, Keys: [][]byte{c.clusterKey()}, Logger: c.Logger})
+	return redisplane.New(redisplane.Options{
+		URL: c.Redis, Keys: [][]byte{c.clusterKey()}, RequireSigned: c.RequireSigned, Logger: c.Logger,
+	})
 }
 
 // options are those that all hubs have in common. The slice has no spare capacity, so
