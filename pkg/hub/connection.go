@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/protocol"
 	"github.com/heliograph/heliograph/pkg/transport"
 )
@@ -77,12 +78,22 @@ type closing struct {
 
 // accept is the transport's [transport.Accept].
 func (h *Hub) accept(link *transport.Connection, r *http.Request) transport.Session {
-	c := h.newConnection(link, h.userIdentifier(r, link.Identity()))
+	user, err := h.identify(r, link.Identity())
+	c := h.newConnection(link, user)
 	h.metrics.connections.Inc()
-	if !h.handshakes.add(c) {
-		c.end(closing{})
+	if err != nil || !h.handshakes.add(c) {
+		c.end(closing{err: err})
 	}
 	return c
+}
+
+// identify returns the user identifier of who makes a request.
+func (h *Hub) identify(r *http.Request, identity *auth.Identity) (user string, err error) {
+	err = h.guard(func() error {
+		user = h.userIdentifier(r, identity)
+		return nil
+	})
+	return user, err
 }
 
 // newConnection returns one that is to end, whereupon finish is called.
@@ -162,16 +173,7 @@ func (c *connection) finish() {
 	}
 }
 
-// guard turns a panic of application code into an error, and logs its stack.
-func (c *connection) guard(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v", v)
-			c.hub.logPanic(v)
-		}
-	}()
-	return f()
-}
+func (c *connection) guard(f func() error) error { return c.hub.guard(f) }
 
 // fail ends the connection because of err, which the client may cure by coming back.
 func (c *connection) fail(err error) {

@@ -45,6 +45,7 @@ type Hub struct {
 	handovers  handovers
 	sends      sends
 	holdings   holdings
+	deaths     deaths
 	pings      [][]byte // by encoding
 	metrics    *metrics
 
@@ -185,6 +186,10 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	h.connections.Close()
 	h.attachment.Detach()
 	h.operations.performing.Wait()
+	h.deaths.close() // nobody brings news any more
+	if told := waitFor(ctx, &h.deaths.telling); err == nil && told != nil {
+		err = fmt.Errorf("shut down hub %s: wait for the node died function: %w", h.name, told)
+	}
 	h.holdings.dropAll()
 	if h.ownPlane != nil {
 		err = errors.Join(err, h.ownPlane.Close())
@@ -197,7 +202,7 @@ func (h *Hub) shutdown(ctx context.Context) error {
 
 func waitFor(ctx context.Context, work *sync.WaitGroup) error {
 	done := make(chan struct{})
-	go func() { // ends with the last hub method, or operation
+	go func() { // ends with the last hub method, or operation, or call of the node died function
 		work.Wait()
 		close(done)
 	}()
@@ -207,6 +212,17 @@ func waitFor(ctx context.Context, work *sync.WaitGroup) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// guard turns a panic of application code into an error, and logs its stack.
+func (h *Hub) guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+			h.logPanic(v)
+		}
+	}()
+	return f()
 }
 
 func (h *Hub) logPanic(v any) {

@@ -367,9 +367,7 @@ func (h receiver) NodeLeft(node string) { h.nodeGone(node) }
 // NodeDied implements [backplane.NodeWatcher].
 func (h receiver) NodeDied(node string) {
 	h.nodeGone(node)
-	if h.nodeDied != nil {
-		h.nodeDied(node)
-	}
+	h.tellOfDeath(node)
 }
 
 // nodeGone drops what the node has asked for, and waits for it no longer.

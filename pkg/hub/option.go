@@ -340,7 +340,9 @@ func WithOperationTimeout(d time.Duration) Option {
 
 // WithNodeDied has f called when another node has gone without having been closed, some
 // seconds after: whatever it held, connections and memberships, is gone. Calls come one
-// at a time and must not block.
+// at a time, in the order in which the nodes went, and may take their time: while one
+// lasts, up to 1024 more nodes are remembered. A panic of f is logged. [Hub.Shutdown] waits
+// for a call that is running; after it there is none. The default is to tell nobody.
 func WithNodeDied(f func(node string)) Option {
 	return func(c *config) error {
 		if f == nil {

@@ -8,5 +8,6 @@ import (
 
 // Renew implements [transport.Renewer]: a connection stays its user's.
 func (c *connection) Renew(r *http.Request, identity *auth.Identity) bool {
-	return c.hub.userIdentifier(r, identity) == c.user
+	user, err := c.hub.identify(r, identity)
+	return err == nil && user == c.user
 }
