@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,11 +23,24 @@ type flawed struct {
 	backplane.Backplane
 	move    atomic.Pointer[func(move func() (bool, error)) (bool, error)] // in place of Homes.Move
 	unheard atomic.Bool                                                   // fences are not published
+	gate    sync.RWMutex                                                  // while it is locked nothing is delivered
 }
 
 func (f *flawed) Attach(prefix string, r backplane.Receiver) (backplane.Attachment, error) {
-	a, err := f.Backplane.Attach(prefix, r)
+	a, err := f.Backplane.Attach(prefix, &flawedReceiver{r, r.(backplane.NodeWatcher), f})
 	return &flawedAttachment{a, f}, err
+}
+
+type flawedReceiver struct {
+	backplane.Receiver
+	backplane.NodeWatcher
+	f *flawed
+}
+
+func (r *flawedReceiver) Deliver(ch backplane.Channel, body []byte) {
+	r.f.gate.RLock()
+	defer r.f.gate.RUnlock()
+	r.Receiver.Deliver(ch, body)
 }
 
 type flawedAttachment struct {
@@ -297,4 +311,110 @@ func TestRevocationDuringHandOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onCall has f called before a call reaches the node, once.
+func (b *berth) onCall(name string, f func()) {
+	before := b.calls.Load()
+	var once sync.Once
+	hook := func(call string) error {
+		if is, _, _ := strings.Cut(call, "/"); is == name {
+			once.Do(f)
+		}
+		if before != nil {
+			return (*before)(call)
+		}
+		return nil
+	}
+	b.calls.Store(&hook)
+}
+
+// The successor has been told of a group that the client is then removed from, before it
+// hears for the client itself.
+func TestRemovalThatTheSuccessorMisses(t *testing.T) {
+	nodes := onBus(t, 3)
+	s := moor(t, nodes[:1], "ada", protocol.JSON)
+	s.nodes = []string{nodes[1].address}
+	nodes[2].connections.Refuse()
+	send := func(to ClientProxy, target string) {
+		if err := to.Send(t.Context(), target, 1); err != nil {
+			t.Error(err)
+		}
+	}
+	nodes[1].onCall(callPrepare, func() {
+		if err := nodes[2].Groups().RemoveUser(t.Context(), "ada", "ada"); err != nil {
+			t.Error(err)
+		}
+	})
+	nodes[1].onCall(callComplete, func() {
+		send(nodes[2].Clients().Group("ada"), "Secret")
+		send(nodes[2].Clients().User("ada"), "Meanwhile")
+		await.Until(t, "the successor has heard it", func() error {
+			for _, a := range nodes[1].handovers.all() {
+				a.taken.mu.Lock()
+				defer a.taken.mu.Unlock()
+				if len(a.taken.frames) > 0 && a.taken.frames[len(a.taken.frames)-1].channel == backplane.User("ada") {
+					return nil
+				}
+			}
+			return errors.New("it has not")
+		})
+	})
+	nodes[0].Drain(t.Context(), 0)
+	if heldBy(nodes, s.id) != nodes[1] {
+		t.Fatal("not handed over")
+	}
+	send(nodes[2].Clients().User("ada"), "End")
+	s.expect("Meanwhile1", "End1")
+}
+
+// all returns the arrivals that there are.
+func (t *handovers) all() (all []*arrival) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range t.arriving {
+		all = append(all, a)
+	}
+	return all
+}
+
+// What the successor publishes before it has the connection comes before what it then
+// sends directly, however long it takes to be heard.
+func TestSendsBeforeAndAfterHandOver(t *testing.T) {
+	nodes, planes := flawedBerths(t, 2)
+	s := moor(t, nodes, "ada", protocol.JSON)
+	there := nodes[1].Clients().Client(s.id)
+	send := func(n int) {
+		if err := there.Send(t.Context(), "Heard", n); err != nil {
+			t.Error(err)
+		}
+	}
+	nodes[1].onCall(callAdmit, func() {
+		planes[1].gate.Lock()
+		send(1)
+	})
+	drained := make(chan struct{})
+	go func() { // ends with the drain
+		defer close(drained)
+		nodes[0].Drain(t.Context(), 0)
+	}()
+	await.Until(t, "it is admitted", func() error {
+		if nodes[1].registry.connection(s.id) == nil {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	sent := make(chan struct{})
+	go func() { // ends when what was sent before is heard
+		defer close(sent)
+		send(2)
+	}()
+	select {
+	case <-sent: // and has overtaken it
+	case <-time.After(100 * time.Millisecond):
+	}
+	planes[1].gate.Unlock()
+	s.expect("Heard1", "Heard2")
+	<-sent
+	<-drained
 }

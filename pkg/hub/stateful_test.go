@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -55,6 +56,33 @@ func (l *ledger) Wait(ctx context.Context, _ *Caller) {
 	case <-l.hold:
 	case <-ctx.Done():
 	}
+}
+
+// Count streams the numbers below n.
+func (l *ledger) Count(_ context.Context, _ *Caller, n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// Add returns the sum of a stream, each of whose items is one more than the last.
+func (l *ledger) Add(_ context.Context, _ *Caller, items iter.Seq2[int, error]) (sum int, err error) {
+	next := 0
+	for i, err := range items {
+		if err != nil {
+			return 0, err
+		}
+		if i != next {
+			return 0, &Error{Message: fmt.Sprintf("%d in place of %d", i, next)}
+		}
+		next++
+		sum += i
+	}
+	return sum, nil
 }
 
 func (l *ledger) of(id string) []int {
@@ -490,5 +518,61 @@ func TestOperationsWhileAway(t *testing.T) {
 	}
 	if err := <-asked; err != nil {
 		t.Error(err)
+	}
+}
+
+// Streams, either way, go on over another socket where they were interrupted.
+func TestStreamsAcrossCuts(t *testing.T) {
+	const items = 3000
+	_, address := serveStateful(t, newLedger())
+	for _, p := range []protocol.Protocol{protocol.JSON, protocol.MessagePack} {
+		t.Run(p.Name(), func(t *testing.T) {
+			s := survive(t, address, "", p, noFuse)
+			s.send(&protocol.StreamInvocation{Invocation: protocol.Invocation{InvocationID: "down", Target: "Count", Arguments: []any{items}}})
+			s.send(&protocol.Invocation{InvocationID: "up", Target: "Add", StreamIDs: []string{"s"}})
+			var sending sync.WaitGroup
+			sending.Go(func() {
+				for i := range items {
+					s.send(&protocol.StreamItem{InvocationID: "s", Item: i})
+					if i%100 == 50 {
+						s.cut()
+					}
+				}
+				s.send(&protocol.Completion{InvocationID: "s"})
+			})
+			next, ended := 0, 0
+			for ended < 2 {
+				select {
+				case m := <-s.messages:
+					switch m := m.(type) {
+					case *protocol.StreamItem:
+						var i int
+						if err := p.BindValue(m.RawItem, &i); err != nil || i != next {
+							t.Fatalf("item %d, %v, in place of %d", i, err, next)
+						}
+						if next++; next%100 == 0 {
+							s.acknowledge()
+						}
+					case *protocol.Completion:
+						ended++
+						var sum int
+						if m.InvocationID == "down" && (m.HasError || next != items) {
+							t.Errorf("the stream ended after %d items: %q", next, m.Error)
+						}
+						if m.InvocationID == "up" && (p.BindValue(m.RawResult, &sum) != nil || sum != items*(items-1)/2) {
+							t.Errorf("the items of the upload make %d: %q", sum, m.Error)
+						}
+					}
+				case <-time.After(await.Deadline):
+					t.Fatalf("nothing comes after %d items", next)
+				case <-s.ended:
+					t.Fatalf("ended after %d items: %v", next, s.err)
+				}
+			}
+			sending.Wait()
+			if s.cuts.Load() == 0 {
+				t.Error("was never cut")
+			}
+		})
 	}
 }
