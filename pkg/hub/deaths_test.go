@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
@@ -56,7 +57,7 @@ func TestNodeDied(t *testing.T) {
 // application for longer than its context allows.
 func TestNodeDiedFunctionThatBlocks(t *testing.T) {
 	release, called := make(chan struct{}), make(chan struct{}, maxDeaths+2)
-	h, err := New(panicking{}, WithNodeDied(func(string) {
+	h, err := New(panicking{}, WithLogger(slog.New(slog.DiscardHandler)), WithNodeDied(func(string) {
 		called <- struct{}{}
 		<-release
 	}))

@@ -20,7 +20,7 @@ type invocation struct {
 	arguments  []reflect.Value // see method.bind
 	uploads    []*upload
 	streaming  bool // it was asked for a stream, and its method has one
-	size       int  // bytes that it counts for while it waits
+	size       int  // what it counts for while it waits: see charge
 
 	// ctx ends when the client cancels the invocation, when the connection ends, and
 	// when the invocation has been completed.
@@ -43,7 +43,7 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 		c.complete(m.InvocationID, nil, refusal)
 		return
 	}
-	i.size = size
+	i.size = charge(invocationOverhead, size, i.footprint())
 	if i.streaming || len(i.uploads) > 0 {
 		if text := c.begin(i); text != "" {
 			i.cancel()
@@ -53,7 +53,7 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 		c.hub.work.Go(func() { c.invoke(i) })
 		return
 	}
-	if c.waiting.acquire(c.ctx, size) != nil {
+	if c.waiting.acquire(c.ctx, i.size) != nil {
 		i.cancel()
 		return
 	}
@@ -65,6 +65,16 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 	if start {
 		c.hub.work.Go(c.run)
 	}
+}
+
+// footprint is how many bytes the arguments take.
+func (i *invocation) footprint() (bytes int) {
+	for k, parameter := range i.method.parameters {
+		if parameter.item == nil {
+			bytes += footprint(i.arguments[k+2])
+		}
+	}
+	return bytes
 }
 
 // dropInvocation gives up one that has not been run.

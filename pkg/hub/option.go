@@ -299,10 +299,13 @@ func WithMaximumStreamsPerClient(n int) Option {
 	}
 }
 
-// WithWaitingInput bounds what may wait of a connection's input, in bytes of its
-// messages: invocations for their turn, and items of uploaded streams for their method.
-// The default is 1 MiB. While that much waits nothing more is read from the client; up
-// to then pings, completions and cancellations pass what waits.
+// WithWaitingInput bounds what may wait of a connection's input, in bytes: invocations
+// for their turn, and items of uploaded streams for their method. Each counts for what
+// its message or its decoded values take, whichever is more, and for what it takes beside
+// them, which is 640 bytes for an invocation and 96 for an item. The default is 1 MiB,
+// which about 1600 invocations with small arguments fill. While that much waits nothing
+// more is read from the client; up to then pings, completions and cancellations pass what
+// waits. One message fits in any case.
 func WithWaitingInput(bytes int) Option {
 	return func(c *config) error {
 		if bytes < 1 {

@@ -101,8 +101,8 @@ func (q *invocations) giveBack() (start bool) {
 	return false
 }
 
-// A budget bounds what waits of a connection's input, in bytes: invocations and items
-// of streams. One alone always fits.
+// A budget bounds what waits of a connection's input, in bytes of memory, roughly (see
+// charge): invocations and items of streams. One alone always fits.
 type budget struct {
 	max int // constant
 

@@ -61,6 +61,7 @@ func (c *connection) receiveItem(m *protocol.StreamItem, size int) {
 		u.end(&Error{Message: c.hub.withDetails("Failed to bind Stream message.", err), Err: err})
 		return
 	}
+	size = charge(itemOverhead, size, footprint(v.Elem()))
 	if c.waiting.acquire(c.ctx, size) != nil {
 		return
 	}
