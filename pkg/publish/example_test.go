@@ -9,6 +9,7 @@ import (
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
+	"github.com/heliograph/heliograph/pkg/hub"
 	"github.com/heliograph/heliograph/pkg/publish"
 )
 
@@ -31,6 +32,33 @@ func Example() {
 	}
 	if err := clients.Group("billing").Send(ctx, "Paid", map[string]any{"invoice": 17, "by": "ada"}); err != nil {
 		log.Print(err)
+	}
+}
+
+// Who wants more than to send has a hub that is served to nobody, on a backplane that no
+// node waits for: it asks the nodes, and returns when they have done it.
+func Example_operations() {
+	key := []byte(os.Getenv("HELIOGRAPH_CLUSTER_KEY"))
+	plane, err := redisplane.New(redisplane.Options{
+		URL: os.Getenv("HELIOGRAPH_REDIS"), Keys: [][]byte{key}, WithoutClients: true,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer plane.Close()
+	cluster, err := hub.New(struct{}{}, hub.WithBackplane(plane), hub.WithClusterKeys(key))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	defer cluster.Shutdown(ctx)
+
+	for plane.Healthy() != nil && ctx.Err() == nil { // answers would not be heard
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := cluster.Groups().RemoveUser(ctx, "ada", "billing"); err != nil {
+		log.Print(err) // names the nodes that have not answered
 	}
 }
 

@@ -47,6 +47,11 @@ func (a *attachment) publish(ctx context.Context, body []byte, channels []backpl
 
 // Subscribe implements [backplane.Attachment].
 func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.Context) error {
+	if a.plane.withoutClients && slices.ContainsFunc(channels, a.isForClients) {
+		return func(context.Context) error {
+			return fmt.Errorf("wait for subscription: %w: this node is one without clients", backplane.ErrUnavailable)
+		}
+	}
 	names := a.names(channels)
 	a.plane.subscriber.hold(a, names)
 	return func(ctx context.Context) error {
@@ -65,9 +70,14 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 	}
 }
 
-// announced returns once others can know that this node serves the prefix.
+// isForClients reports whether the channel is not for this node alone.
+func (a *attachment) isForClients(ch backplane.Channel) bool {
+	return ch != backplane.Node(a.plane.id)
+}
+
+// announced returns once others can know that this node serves the prefix, if it does.
 func (a *attachment) announced(ctx context.Context, deadline time.Time) error {
-	if a.plane.roster.isAnnounced(a.prefix) {
+	if a.plane.withoutClients || a.plane.roster.isAnnounced(a.prefix) {
 		return nil
 	}
 	waiting, cancel := context.WithDeadline(ctx, deadline)
@@ -114,6 +124,9 @@ func (a *attachment) Homes() backplane.Homes { return homes{a} }
 
 // Unsubscribe implements [backplane.Attachment].
 func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
+	if a.plane.withoutClients && slices.ContainsFunc(channels, a.isForClients) {
+		return // as refused
+	}
 	a.plane.subscriber.release(a, a.names(channels))
 }
 

@@ -47,7 +47,8 @@
 // connections (lookout), and when they name another, everything that leads elsewhere is
 // cut. Connecting anew is then as after any loss: nothing is sent twice.
 //
-// A [Publisher], for programs that are no nodes, has the first connection alone.
+// A [Publisher], for programs that are no nodes, has the first connection alone. One that
+// asks nodes for what hubs can ask has all, and Options.WithoutClients.
 //
 // # What a node knows of its hearing
 //

@@ -56,6 +56,14 @@ type Options struct {
 	// same keys.
 	RequireSigned bool
 
+	// WithoutClients is for programs that have no clients, but want to ask of nodes what a
+	// hub can ask: to add to groups and to remove from them, to close, who is there. No
+	// other node waits for this one, since it serves no hub as far as the roster says; its
+	// hubs are subscribed to their own replies alone, and all other subscriptions fail with
+	// [backplane.ErrUnavailable]. So a hub on it must not be served to clients: they would
+	// not be reached. What is asked before Healthy returns nil may not be answered.
+	WithoutClients bool
+
 	// Logger gets what an operator should know: that the connection was lost, and is
 	// back. The default is [slog.Default]. What the Redis client library itself has to
 	// say goes to the Logger of the first Plane in the process, at debug level; the

@@ -28,6 +28,8 @@ type Plane struct {
 	site        *site
 	attachments attachments
 
+	withoutClients bool // as in the options
+
 	// The receive loop's alone:
 
 	window   backplane.Window
@@ -61,7 +63,7 @@ func New(options Options) (*Plane, error) {
 	r := newSite(t, o, h)
 
 	id := uuid.NewString()
-	p := &Plane{id: id, registerer: o.Registerer, site: r, metrics: newMetrics(), health: h}
+	p := &Plane{id: id, withoutClients: o.WithoutClients, registerer: o.Registerer, site: r, metrics: newMetrics(), health: h}
 	incarnation := uint64(time.Now().UnixNano())
 	if o.RequireSigned {
 		p.demanded = o.envelopeKeys()
@@ -75,7 +77,7 @@ func New(options Options) (*Plane, error) {
 		p.roster.renew() // it may be another Redis, or an empty one
 	}
 	p.roster = newRoster(o, r, id, incarnation, p.health)
-	p.roster.served = p.attachments.prefixes
+	p.roster.served = p.served
 	p.roster.gone = p.nodeGone
 	p.health.changed = p.roster.announce
 	p.commands = newCommander(o, r)
@@ -117,7 +119,9 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 		a.end()
 		return nil, fmt.Errorf("attach: %w", err)
 	}
-	a.Subscribe(backplane.All)
+	if !p.withoutClients {
+		a.Subscribe(backplane.All)
+	}
 	p.roster.announce()
 	return a, nil
 }
@@ -139,6 +143,14 @@ func (p *Plane) Close() error {
 		unregister(p.registerer, p.registered)
 	})
 	return nil
+}
+
+// served returns the prefixes of hubs that others have to ask this node about.
+func (p *Plane) served() []string {
+	if p.withoutClients {
+		return nil
+	}
+	return p.attachments.prefixes()
 }
 
 // nodeGone tells those whose hub the node served; the roster calls it.
