@@ -21,7 +21,7 @@ func TestNonsenseEndsWithStatus2(t *testing.T) {
 		says string
 	}{
 		"no secret":     {map[string]string{"JWT_SECRET": ""}, "JWT_SECRET"},
-		"no URL":        {map[string]string{"REDIS": "localhost:6379"}, "redis or rediss"},
+		"no URL":        {map[string]string{"REDIS": "localhost:6379"}, "none of redis, rediss"},
 		"no PEM":        {map[string]string{"ISSUER_KEY": "key"}, "ISSUER_KEY is not in PEM"},
 		"no duration":   {map[string]string{"OPERATION_TIMEOUT": "5"}, `OPERATION_TIMEOUT is "5"`},
 		"no interval":   {map[string]string{"PROBE_INTERVAL": "often"}, `PROBE_INTERVAL is "often"`},

@@ -15,7 +15,7 @@ func TestNonsenseEndsWithStatus2(t *testing.T) {
 		"no secret":          {map[string]string{"JWT_SECRET": ""}, []string{"secret", "needs 32"}},
 		"short secret":       {map[string]string{"JWT_SECRET": "short"}, []string{"secret", "needs 32"}},
 		"short cluster key":  {map[string]string{"CLUSTER_KEY": "short"}, []string{"cluster key", "needs 32"}},
-		"no URL":             {map[string]string{"REDIS": "localhost:6379"}, []string{"redis or rediss"}},
+		"no URL":             {map[string]string{"REDIS": "localhost:6379"}, []string{"none of redis, rediss"}},
 		"no duration":        {map[string]string{"CLIENT_TIMEOUT": "30"}, []string{"CLIENT_TIMEOUT", `"30"`, "duration"}},
 		"negative duration":  {map[string]string{"KEEP_ALIVE": "-1s"}, []string{"KEEP_ALIVE", `"-1s"`}},
 		"duration of 0":      {map[string]string{"HANDSHAKE_TIMEOUT": "0s"}, []string{"HANDSHAKE_TIMEOUT"}},
