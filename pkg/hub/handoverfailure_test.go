@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/heliograph/heliograph/internal/await"
+	"github.com/heliograph/heliograph/internal/redistest"
 	"github.com/heliograph/heliograph/pkg/backplane"
+	"github.com/heliograph/heliograph/pkg/backplane/redisplane"
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
 
@@ -417,4 +420,37 @@ func TestSendsBeforeAndAfterHandOver(t *testing.T) {
 	s.expect("Heard1", "Heard2")
 	<-sent
 	<-drained
+}
+
+// A leaving node that loses Redis just before the record is to be moved keeps the
+// connection, and closes it; so the client is told, and nobody else has it.
+func TestRedisGoneDuringHandOver(t *testing.T) {
+	redis := redistest.Start(t)
+	var planes []backplane.Backplane
+	var proxies []*redistest.Proxy
+	for range 2 {
+		proxy := redistest.NewProxy(t, redis)
+		plane, err := redisplane.New(redisplane.Options{URL: proxy.URL(), Keys: clusterKeys, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { plane.Close() })
+		planes, proxies = append(planes, plane), append(proxies, proxy)
+	}
+	nodes := berths(t, planes)
+	s := moor(t, nodes, "ada", protocol.JSON)
+	nodes[1].onCall(callComplete, proxies[0].Freeze)
+	t.Cleanup(proxies[0].Thaw)
+	nodes[0].Drain(t.Context(), 0)
+	s.expect(`close"",true`)
+	nodes[0].ledger.awaitGone(t, nil)
+	await.Until(t, "the successor has forgotten it", func() error {
+		if n := nodes[1].handovers.count() + nodes[1].registry.size() + nodes[1].registry.channels(); n != 0 {
+			return fmt.Errorf("%d entries", n)
+		}
+		return nil
+	})
+	if left := nodes[1].ledger.left(); left != nil {
+		t.Errorf("OnDisconnected was called on the successor: %v", left)
+	}
 }
