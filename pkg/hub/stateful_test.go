@@ -129,14 +129,14 @@ func (s *survivor) take() string {
 	select {
 	case m := <-s.messages:
 		return s.short(m)
-	default:
+	case <-time.After(await.Deadline):
+		return "late"
+	case <-s.ended: // with what came before
 	}
 	select {
 	case m := <-s.messages:
 		return s.short(m)
-	case <-time.After(await.Deadline):
-		return "late"
-	case <-s.ended:
+	default:
 		return fmt.Sprint("ended: ", s.err)
 	}
 }
