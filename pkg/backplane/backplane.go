@@ -79,7 +79,8 @@ type Backplane interface {
 // concurrently, but not from Deliver.
 //
 // What one node publishes on one channel reaches each subscribed node in the order
-// of the Publish calls and at most once. Nothing is kept for a node that is away.
+// of the Publish calls and at most once. Nothing is kept for a node that is away but what
+// PublishKept publishes.
 type Attachment interface {
 	// Publish hands body to the nodes subscribed to each of the channels, the
 	// caller's own included; none is no error. A node subscribed to several of them
@@ -95,6 +96,12 @@ type Attachment interface {
 	// handed to. Strangers may be among them; but where there are none, no node that
 	// hears was subscribed.
 	PublishCounted(ctx context.Context, body []byte, ch Channel) (subscribers int, err error)
+
+	// PublishKept is PublishCounted of an [Operation] that nodes must not miss: one that
+	// does not hear is handed it once it hears again, before anything else that was
+	// published (see [MissedReceiver]). So whatever the error, but for one that wraps
+	// [ErrNotSent], nodes may yet come to know of it.
+	PublishKept(ctx context.Context, operation []byte, ch Channel) (subscribers int, err error)
 
 	// Nodes returns the nodes that have attached a hub under this prefix, the caller's
 	// own included, as they are now: the roster. A node is in it before the first

@@ -217,6 +217,11 @@ func (a *attachment) PublishCounted(ctx context.Context, body []byte, ch Channel
 	return a.publishWhenRoom(ctx, body, []Channel{ch})
 }
 
+// PublishKept implements [Attachment]. In process, no node is ever deaf.
+func (a *attachment) PublishKept(ctx context.Context, operation []byte, ch Channel) (int, error) {
+	return a.PublishCounted(ctx, operation, ch)
+}
+
 // Nodes implements [Attachment].
 func (a *attachment) Nodes(context.Context) ([]NodeState, error) {
 	bus := a.node.bus

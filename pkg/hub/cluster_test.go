@@ -22,6 +22,7 @@ import (
 // A fleet is some nodes on one Redis, each behind a proxy of its own.
 type fleet struct {
 	t     *testing.T
+	redis *redistest.Server
 	nodes []*vessel
 }
 
@@ -36,8 +37,8 @@ type vessel struct {
 // they have not announced themselves for five of them.
 func newFleet(t *testing.T, nodes int, interval time.Duration, options ...Option) *fleet {
 	t.Helper()
-	f := &fleet{t: t}
 	redis := redistest.Start(t)
+	f := &fleet{t: t, redis: redis}
 	keys := [][]byte{[]byte("a key of the cluster, of 32 bytes")}
 	for range nodes {
 		v := &vessel{proxy: redistest.NewProxy(t, redis), died: make(chan string, 10)}

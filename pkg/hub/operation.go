@@ -328,7 +328,7 @@ func unansweredAtHolder(ctx context.Context, suspects []string) error {
 // nobody gets it there is no such connection, unless some node does not hear.
 func (h *Hub) publishToHolder(ctx context.Context, o backplane.Operation) error {
 	ch := backplane.Connection(o.Target)
-	n, err := h.attachment.PublishCounted(ctx, h.signed(ch, o), ch)
+	n, err := h.publishCounted(ctx, ch, o)
 	if err != nil || n > 0 {
 		return err
 	}
@@ -345,7 +345,15 @@ func (h *Hub) publishToHolder(ctx context.Context, o backplane.Operation) error 
 }
 
 func (h *Hub) publishOperation(ctx context.Context, ch backplane.Channel, o backplane.Operation) error {
-	return h.attachment.Publish(ctx, h.signed(ch, o), ch)
+	_, err := h.publishCounted(ctx, ch, o)
+	return err
+}
+
+func (h *Hub) publishCounted(ctx context.Context, ch backplane.Channel, o backplane.Operation) (subscribers int, err error) {
+	if isKept(o) {
+		return h.attachment.PublishKept(ctx, h.signed(ch, o), ch)
+	}
+	return h.attachment.PublishCounted(ctx, h.signed(ch, o), ch)
 }
 
 // signed returns the body of an operation that this node asks for.

@@ -108,6 +108,13 @@ func (a tappedAttachment) PublishCounted(ctx context.Context, body []byte, ch ba
 	return a.Attachment.PublishCounted(ctx, body, ch)
 }
 
+func (a tappedAttachment) PublishKept(ctx context.Context, body []byte, ch backplane.Channel) (int, error) {
+	if err := a.tap(ch, body); err != nil {
+		return 0, err
+	}
+	return a.Attachment.PublishKept(ctx, body, ch)
+}
+
 // A counter counts the operations that are asked for, by kind.
 type counter struct {
 	mu     sync.Mutex

@@ -17,6 +17,7 @@ type attachment struct {
 	plane    *Plane
 	prefix   string
 	receiver backplane.Receiver
+	ledger   *ledger
 	ctx      context.Context    // ends with Detach
 	end      context.CancelFunc // of ctx
 	once     sync.Once          // of Detach
@@ -200,7 +201,11 @@ func (s *attachments) close() []*attachment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	var all []*attachment
+	return s.all()
+}
+
+// all returns those there are.
+func (s *attachments) all() (all []*attachment) {
 	if m := s.byPrefix.Load(); m != nil {
 		for _, a := range *m {
 			all = append(all, a)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,7 +33,8 @@ type commander struct {
 	site    *site
 	timeout time.Duration // for an answer
 
-	running sync.WaitGroup // run; counted up under mu, and never once closed
+	renewing atomic.Bool    // see renew
+	running  sync.WaitGroup // run; counted up under mu, and never once closed
 
 	mu      sync.Mutex // never held across I/O
 	queue   []*order
@@ -120,6 +122,9 @@ func (c *commander) enqueue(o *order) error {
 	return nil
 }
 
+// renew makes the commander connect anew before it sends the next time.
+func (c *commander) renew() { c.renewing.Store(true) }
+
 // run sends what waits, until nothing does.
 func (c *commander) run() {
 	for {
@@ -161,6 +166,9 @@ func (c *commander) take() []*order {
 
 // send sends the commands and leaves in each the reply, or why there is none.
 func (c *commander) send(batch []*order) {
+	if c.renewing.Swap(false) {
+		c.disconnect()
+	}
 	link, err := c.connect()
 	if err != nil {
 		fail(batch, err)

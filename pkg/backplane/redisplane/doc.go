@@ -8,8 +8,8 @@
 //
 // A channel is a Redis channel of the same name, behind the hub's prefix. What nodes put
 // on channels, and what others may, is documented at [backplane.Envelope]. Nothing is
-// kept in Redis but the roster and the homes of connections, whose keys all have a time to
-// live.
+// kept in Redis but the roster, the homes of connections and the last operations, whose keys
+// all have a time to live.
 //
 // # Four connections
 //
@@ -36,7 +36,7 @@
 // claims at a time need no thousand connections. A call fails in time and is not sent
 // again; who wants the outcome asks Redis what is there now. That the record is this
 // node's own is decided by a script in Redis, by how the record begins: it needs to know
-// neither keys nor clocks.
+// neither keys nor clocks. Operations are kept, and read, over the same connection.
 //
 // # Where Redis is
 //
@@ -64,6 +64,22 @@
 // a gap may not have arrived. Gaps are logged, and counted with their lengths. Nodes learn
 // of a new master at different times, so the gap then begins 3s before this one has, and
 // lasts for as long after that.
+//
+// # Operations that were missed
+//
+// What is published with PublishKept is first appended to a stream, one for each prefix
+// (keeper). A node notes which operations it has heard and up to which entry of the stream it
+// has performed all (ledger). On a new connection it holds back what arrives (gate) until
+// everything is subscribed; then it reads the stream from that entry on, performs what it has
+// not heard, and goes on with what it has held. An operation that is published after the
+// reading is heard, and one that was published before it is in the stream: so none is missed,
+// and what was heard or read once is not performed again. The reading is taken in when a
+// probe that was sent after it is heard, on the receive loop, so in order with everything
+// else. Where the entry is not in the stream any more, operations may have been missed, and
+// the hub is told.
+//
+// Every interval of the probe the stream is read in the same way, without holding anything
+// back: the ledger gets on, and what was kept and could then not be published is performed.
 //
 // # The roster
 //
@@ -93,6 +109,8 @@
 //	roster        Plane, joined by Close      Close, and a second  one announcement
 //	                                          to sign off
 //	commander     Plane, joined by Close      nothing waits        16384 commands
+//	keeper        Plane, joined by Close      Close                one reading, of what the streams have;
+//	                                                               16 MiB of what has arrived meanwhile
 //	lookout       as the lane                 Close, last of all   one look
 //	question      lookout, joined by it       DialTimeout / 2      one for each sentinel
 //	dial          link, joined by its close   connected, DialTimeout, or Close
@@ -102,6 +120,8 @@
 // From the outermost to the innermost; none is held across I/O, a wait, or Deliver:
 //
 //	attachments.mu    which prefixes are attached
+//	keeper.mu         which reading there is to take
+//	ledger.mu         which operations have been heard
 //	subscriber.mu     the table of channels
 //	site.mu           which links there are
 //	health.mu         whether the node hears

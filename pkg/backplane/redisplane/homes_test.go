@@ -225,6 +225,7 @@ func TestHomesAreNotRepeated(t *testing.T) {
 	n := start(t, proxy.URL(), probing(time.Hour))
 	n.join(t, "a")
 	before := proxy.Others()
+	n.commands.renew()
 	claim(t, n, "first")
 	after := slices.DeleteFunc(proxy.Others(), func(p *redistest.Pipe) bool { return slices.Contains(before, p) })
 	if len(after) != 1 {

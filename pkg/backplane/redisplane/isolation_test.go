@@ -204,9 +204,10 @@ func TestUnreadable(t *testing.T) {
 	}
 	n.send(t, "end", "a")
 	n.expect(t, "a good", "a end")
-	want := fmt.Sprintf(`# HELP heliograph_backplane_dropped_total Envelopes received and not delivered, by reason: malformed, version, unsigned, forged, late, unattached.
+	want := fmt.Sprintf(`# HELP heliograph_backplane_dropped_total Envelopes received and not delivered, by reason: malformed, version, unsigned, forged, late, unattached, gap.
 # TYPE heliograph_backplane_dropped_total counter
 heliograph_backplane_dropped_total{reason="forged"} 0
+heliograph_backplane_dropped_total{reason="gap"} 0
 heliograph_backplane_dropped_total{reason="late"} 1
 heliograph_backplane_dropped_total{reason="malformed"} %d
 heliograph_backplane_dropped_total{reason="unattached"} 0

@@ -18,7 +18,9 @@ type metrics struct {
 	subscribe prometheus.Histogram
 	probe     prometheus.Histogram
 
-	malformed, unknownVersion, unsigned, forged, late, unattached prometheus.Counter // of dropped
+	missed prometheus.Counter
+
+	malformed, unknownVersion, unsigned, forged, late, unattached, gap prometheus.Counter // of dropped
 }
 
 func newMetrics() *metrics {
@@ -38,11 +40,13 @@ func newMetrics() *metrics {
 		published: counter("published_total", "Envelopes that Redis took from this node."),
 		pipelines: counter("pipelines_total", "Pipelines of envelopes sent to Redis."),
 		received:  counter("received_total", "Envelopes that came from Redis, this node's own included."),
-		dropped:   vector("dropped_total", "Envelopes received and not delivered, by reason: malformed, version, unsigned, forged, late, unattached.", "reason"),
+		dropped:   vector("dropped_total", "Envelopes received and not delivered, by reason: malformed, version, unsigned, forged, late, unattached, gap.", "reason"),
 		errors:    vector("publish_errors_total", "Publish calls that failed, by kind: not_sent, unknown.", "kind"),
 		subscribe: seconds("subscribe_seconds", "How long subscriptions were waited for, where they were not in force already."),
 		probe:     seconds("probe_seconds", "How long the node's own probe took through Redis."),
 	}
+	m.missed = counter("missed_operations_total", "Operations that were not heard, and performed once they had been read.")
+	m.gap = m.dropped.WithLabelValues("gap")
 	m.malformed = m.dropped.WithLabelValues("malformed")
 	m.unknownVersion = m.dropped.WithLabelValues("version")
 	m.unsigned = m.dropped.WithLabelValues("unsigned")
@@ -76,7 +80,7 @@ func (p *Plane) collectors() []prometheus.Collector {
 	}
 	m := p.metrics
 	return []prometheus.Collector{
-		m.published, m.pipelines, m.received, m.dropped, m.errors, m.subscribe, m.probe,
+		m.published, m.pipelines, m.received, m.dropped, m.errors, m.subscribe, m.probe, m.missed,
 		gauge("subscriptions", "Channels whose subscription is in force.", func() float64 {
 			inForce, _ := p.subscriber.counts()
 			return float64(inForce)

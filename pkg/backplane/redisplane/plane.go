@@ -24,7 +24,8 @@ type Plane struct {
 	subscriber  *subscriber
 	prober      *prober
 	roster      *roster
-	commands    *commander // for the homes of connections
+	commands    *commander // for the homes of connections, and the operations that are kept
+	keeper      *keeper
 	site        *site
 	attachments attachments
 
@@ -34,6 +35,7 @@ type Plane struct {
 
 	window   backplane.Window
 	demanded *backplane.EnvelopeKeys // one must have signed what arrives; nil: none need have
+	gate     gate
 
 	stop context.CancelFunc // ends the subscriber, the prober and the roster
 	wg   sync.WaitGroup     // all goroutines but the site's
@@ -81,6 +83,13 @@ func New(options Options) (*Plane, error) {
 	p.roster.gone = p.nodeGone
 	p.health.changed = p.roster.announce
 	p.commands = newCommander(o, r)
+	p.prober.renewed = p.commands.renew
+	p.keeper = newKeeper(o, id, p.commands, p.subscriber, p.prober)
+	if !p.withoutClients {
+		p.keeper.performing = p.attachments.all
+	}
+	p.subscriber.connecting = p.shut
+	p.subscriber.restored = p.keeper.read
 	if p.registered, err = register(p.registerer, p.collectors()...); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
@@ -94,6 +103,7 @@ func New(options Options) (*Plane, error) {
 	p.wg.Go(func() { p.subscriber.run(ctx) })
 	p.wg.Go(func() { p.prober.run(ctx) })
 	p.wg.Go(func() { p.roster.run(ctx) })
+	p.wg.Go(func() { p.keeper.run(ctx) })
 	return p, nil
 }
 
@@ -105,7 +115,8 @@ func (p *Plane) Advertise(address string) { p.roster.advertise(address) }
 func (p *Plane) NodeID() string { return p.id }
 
 // Healthy implements [backplane.Backplane]. A node hears when all that it holds is
-// subscribed and its own probe has come back over that connection.
+// subscribed, it has taken in the operations that it had missed, and its own probe has come
+// back over that connection.
 func (p *Plane) Healthy() error { return p.health.check() }
 
 // Attach implements [backplane.Backplane].
@@ -113,7 +124,7 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 	if err := backplane.CheckPrefix(prefix); err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
-	a := &attachment{plane: p, prefix: prefix, receiver: r}
+	a := &attachment{plane: p, prefix: prefix, receiver: r, ledger: newLedger()}
 	a.ctx, a.end = context.WithCancel(context.Background())
 	if err := p.attachments.add(a); err != nil {
 		a.end()

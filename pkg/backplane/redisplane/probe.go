@@ -28,6 +28,7 @@ type prober struct {
 	health     *health
 	metrics    *metrics
 	interval   time.Duration
+	renewed    func() // called when both connections are to be made anew
 
 	begin time.Time     // what probes count their time from
 	now   chan struct{} // of capacity 1: probe at once
@@ -36,6 +37,7 @@ type prober struct {
 	// run's alone:
 
 	sent     time.Time // the last probe
+	wanted   bool      // one at once, which the last one is in the way of
 	request  *request  // of the last probe sent; nil once its outcome is known
 	link     *link     // the subscriber's connection that missed is about
 	answered uint64    // heard, at the last look
@@ -53,6 +55,7 @@ func newProber(o Options, l *lane, s *subscriber, h *health) *prober {
 		interval:   o.ProbeInterval,
 		begin:      time.Now(),
 		now:        make(chan struct{}, 1),
+		renewed:    func() {},
 	}
 }
 
@@ -63,15 +66,16 @@ var errDeaf = errors.New("the node's own probe was not heard")
 var probePrefix = []byte("probe ")
 
 // isProbe reports whether a body on the node's own channel is that of a probe, and takes
-// it in if so; the receive loop calls it.
-func (p *prober) isProbe(body []byte) bool {
-	sent, ok := bytes.CutPrefix(body, probePrefix)
-	if !ok || len(sent) != 8 {
-		return false
+// it in if so; the receive loop calls it. It was sent that long after begin.
+func (p *prober) isProbe(body []byte) (sent time.Duration, ok bool) {
+	at, ok := bytes.CutPrefix(body, probePrefix)
+	if !ok || len(at) != 8 {
+		return 0, false
 	}
+	sent = time.Duration(binary.BigEndian.Uint64(at))
 	p.heard.Add(1)
-	p.metrics.probe.Observe((time.Since(p.begin) - time.Duration(binary.BigEndian.Uint64(sent))).Seconds())
-	return true
+	p.metrics.probe.Observe((time.Since(p.begin) - sent).Seconds())
+	return sent, true
 }
 
 // probe makes run send a probe at once.
@@ -87,10 +91,17 @@ func (p *prober) run(ctx context.Context) {
 	ticker := time.NewTicker(p.interval)
 	defer ticker.Stop()
 	for {
+		var settled <-chan struct{}
+		if p.wanted && p.request != nil {
+			settled = p.request.done
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-settled:
+			p.settle()
 		case <-p.now:
+			p.wanted = true
 		case <-ticker.C:
 			p.look()
 		}
@@ -121,6 +132,7 @@ func (p *prober) look() {
 	default:
 		p.missed = 0
 		p.lane.renew()
+		p.renewed()
 		p.subscriber.cut(errDeaf)
 	}
 }
@@ -130,6 +142,7 @@ func (p *prober) send() {
 	if p.subscriber.current.Load() == nil || !p.outcome() {
 		return
 	}
+	p.wanted = false
 	p.sent = time.Now()
 	body := binary.BigEndian.AppendUint64(bytes.Clone(probePrefix), uint64(p.sent.Sub(p.begin)))
 	p.request, _ = p.lane.probe(body, p.subscriber.node)
@@ -142,13 +155,18 @@ func (p *prober) outcome() bool {
 	}
 	select {
 	case <-p.request.done:
-		p.refusal = nil
-		if err := p.request.err; isReply(err) {
-			p.refusal = err
-		}
-		p.request = nil
+		p.settle()
 		return true
 	default:
 		return false
 	}
+}
+
+// settle takes in the outcome of the last probe sent.
+func (p *prober) settle() {
+	p.refusal = nil
+	if err := p.request.err; isReply(err) {
+		p.refusal = err
+	}
+	p.request = nil
 }

@@ -61,7 +61,7 @@ func TestProber(t *testing.T) {
 			switch interval {
 			case 'h':
 				s.arrivals.Add(1)
-				if !p.isProbe([]byte("probe 12345678")) {
+				if _, ok := p.isProbe([]byte("probe 12345678")); !ok {
 					t.Fatal("a probe is none")
 				}
 			case 'b':
@@ -89,7 +89,7 @@ func TestProber(t *testing.T) {
 func TestIsProbe(t *testing.T) {
 	p := &prober{metrics: newMetrics()}
 	for _, body := range []string{"", "probe ", "probe 1234567", "probe 123456789", "Probe 12345678", strings.Repeat("x", 14)} {
-		if p.isProbe([]byte(body)) {
+		if _, ok := p.isProbe([]byte(body)); ok {
 			t.Errorf("%q is a probe", body)
 		}
 	}

@@ -20,9 +20,11 @@ func (p *Plane) arrive(channel, payload string) {
 		p.metrics.late.Inc()
 		return
 	}
-	if channel == p.subscriber.node && envelope.Publisher == p.id && p.prober.isProbe(envelope.Body) {
-		p.subscriber.prove()
-		return
+	if channel == p.subscriber.node && envelope.Publisher == p.id {
+		if sent, ok := p.prober.isProbe(envelope.Body); ok {
+			p.probed(sent)
+			return
+		}
 	}
 	prefix := prefixOf(channel)
 	a := p.attachments.find(prefix)
@@ -30,7 +32,7 @@ func (p *Plane) arrive(channel, payload string) {
 		p.metrics.unattached.Inc()
 		return
 	}
-	a.receiver.Deliver(backplane.Channel(channel[len(prefix):]), envelope.Body)
+	p.pass(arrival{to: a, channel: backplane.Channel(channel[len(prefix):]), body: envelope.Body})
 }
 
 // parse comes before the window: who has no key where one is demanded does not get to say

@@ -297,6 +297,7 @@ func TestRosterIsForgotten(t *testing.T) {
 		rosterKey:                      2 * leftRemembered * announcementsMissed * interval,
 		announcementKey + one.NodeID(): announcementsMissed * interval,
 		announcementKey + two.NodeID(): leftRemembered * announcementsMissed * interval,
+		operationsKey:                  keptLife,
 	}
 	keys, err := server.Client().Keys(inTime(t), "*").Result()
 	if err != nil || len(keys) != len(bounds) {

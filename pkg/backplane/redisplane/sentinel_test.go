@@ -253,7 +253,7 @@ func TestGapUntilAllHaveLeft(t *testing.T) {
 		if err := s.table.confirm(true, "node:n"); err != nil {
 			t.Fatal(err)
 		}
-		s.prove()
+		s.prove(true)
 		if hears := h.check() == nil; hears != want {
 			t.Errorf("%v after the change, the node hears: %t", since, hears)
 		}

@@ -17,22 +17,25 @@ import (
 // and unsubscribe. Any error ends a connection; the subscriber then makes the next one,
 // for as long as it runs.
 type subscriber struct {
-	site      *site
-	node      string        // the channel that is subscribed first on each connection
-	timeout   time.Duration // for waiting
-	metrics   *metrics
-	health    *health
-	deliver   func(channel, payload string) // run calls it, one call at a time
-	connected func()                        // run calls it when node is subscribed on a new connection
+	site       *site
+	node       string        // the channel that is subscribed first on each connection
+	timeout    time.Duration // for waiting
+	metrics    *metrics
+	health     *health
+	deliver    func(channel, payload string) // run calls it, one call at a time
+	connecting func()                        // run calls it before anything is delivered of a new connection
+	connected  func()                        // run calls it when node is subscribed on a new connection
+	restored   func()                        // called, with mu held, when all is subscribed on a new connection
 
 	wake     chan struct{} // of capacity 1: the table may have commands
 	current  atomic.Pointer[link]
 	arrivals atomic.Uint64 // messages received; the probe looks whether it grows
 
-	mu      sync.Mutex // never held across I/O
-	table   *subscriptions
-	proven  bool // a probe was heard on the present connection
-	hearing bool // and all that was held when it began is in force
+	mu       sync.Mutex // never held across I/O
+	table    *subscriptions
+	again    bool // all that was held when the present connection began is in force
+	caughtUp bool // and what was missed before has been taken in
+	hearing  bool // and others publish where this node is subscribed
 }
 
 func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *subscriber {
@@ -44,6 +47,9 @@ func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *sub
 		health:  h,
 		wake:    make(chan struct{}, 1),
 		table:   newSubscriptions(),
+
+		connecting: func() {},
+		restored:   func() {},
 	}
 	s.table.hold(node)
 	return s
@@ -146,23 +152,37 @@ func (s *subscriber) cut(err error) {
 	}
 }
 
-// prove notes that a probe was heard on the present connection; deliver calls it.
-func (s *subscriber) prove() {
+// prove notes that a probe was heard on the present connection, and if so that what was
+// missed has been taken in; deliver calls it.
+func (s *subscriber) prove(caughtUp bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proven = true
+	s.caughtUp = s.caughtUp || caughtUp
 	if s.hearing {
 		s.health.hears() // it may have been refused probes meanwhile
 	}
 	s.listen()
 }
 
-// listen looks whether the node has come to hear; mu is held.
+// listen looks whether all is subscribed again, and whether the node has come to hear; mu
+// is held.
 func (s *subscriber) listen() {
-	if !s.hearing && s.proven && s.table.restored() && s.site.unsettled() == 0 {
+	if !s.again && s.table.restored() {
+		s.again = true
+		s.restored()
+	}
+	if !s.hearing && s.caughtUp && s.site.unsettled() == 0 {
 		s.hearing = true
 		s.health.hears()
 	}
+}
+
+// standing returns the present connection, nil if there is none, and how far it is.
+func (s *subscriber) standing() (l *link, restored, caughtUp bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l = s.current.Load()
+	return l, l != nil && s.again, s.caughtUp
 }
 
 // run makes one connection after the other until ctx ends.
@@ -204,6 +224,7 @@ func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
 	var writer sync.WaitGroup
 	writer.Go(func() { s.write(l, pubsub) })
 
+	s.connecting()
 	err = s.receive(pubsub)
 	l.cut(err)
 	writer.Wait()
@@ -212,7 +233,7 @@ func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
 	defer s.mu.Unlock()
 	heard = s.hearing
 	s.table.disconnect()
-	s.proven, s.hearing = false, false
+	s.again, s.caughtUp, s.hearing = false, false, false
 	return heard, l.cause(err)
 }
 
