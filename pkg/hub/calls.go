@@ -20,16 +20,18 @@ func (c *connection) begin(i *invocation) (refusal string) {
 	s := &c.calls
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	other := s.invocations[i.id]
+	streamHasID := other != nil && other.streaming
 	if i.streaming || len(i.uploads) > 0 {
 		if s.streams == c.hub.maxStreams {
 			return fmt.Sprintf("%s HubException: Client has %d streams, which is the limit.", errorInvoking(i.method.name), s.streams)
 		}
-		if other := s.invocations[i.id]; i.streaming && other != nil && other.streaming {
+		if i.streaming && streamHasID {
 			return "Invocation ID '" + i.id + "' is already in use."
 		}
 		s.streams++
 	}
-	if i.id != "" {
+	if i.id != "" && !streamHasID { // which only its own end takes from it
 		if s.invocations == nil {
 			s.invocations = make(map[string]*invocation)
 		}

@@ -161,7 +161,7 @@ func (c *connection) finish() {
 	c.hub.handshakes.remove(c)
 	c.hub.results.abandon(c)
 	if c.established {
-		err := c.guard(func() error { return c.disconnected(c.hub.ctx, c.how.err) })
+		err := c.hub.apart(func() error { return c.disconnected(c.hub.ctx, c.how.err) })
 		if err != nil {
 			c.hub.logger.Error("OnDisconnected failed", "connection", c.id, "error", err)
 		}

@@ -214,6 +214,25 @@ func waitFor(ctx context.Context, work *sync.WaitGroup) error {
 	}
 }
 
+// errGoexit is what became of application code that has ended its goroutine.
+var errGoexit = errors.New("the goroutine was ended (runtime.Goexit)")
+
+// guardThen is guard, and calls then with the error: also if f ends the goroutine, as
+// [testing.T.FailNow] does, with errGoexit, and then as the last thing that it does.
+func (h *Hub) guardThen(f func() error, then func(error)) {
+	err := errGoexit
+	defer func() { then(err) }()
+	err = h.guard(f)
+}
+
+// apart is guard for code that must not end the goroutine which it is called from. It runs
+// in one of its own, which it waits for.
+func (h *Hub) apart(f func() error) error {
+	ended := make(chan error, 1)
+	go h.guardThen(f, func(err error) { ended <- err })
+	return <-ended
+}
+
 // guard turns a panic of application code into an error, and logs its stack.
 func (h *Hub) guard(f func() error) (err error) {
 	defer func() {

@@ -165,7 +165,7 @@ func (c *connection) connect() error {
 	}
 	c.hub.handshakes.remove(c)
 
-	err := c.guard(func() error { return c.connected(context.WithValue(c.ctx, connectingKey{}, true)) })
+	err := c.hub.apart(func() error { return c.connected(context.WithValue(c.ctx, connectingKey{}, true)) })
 
 	c.mu.Lock()
 	c.connecting = false

@@ -159,7 +159,7 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 
 func (c *connection) authorized(m *method) error {
 	for _, required := range m.requires {
-		if err := c.guard(func() error { return required(c.ctx, c.caller.Identity()) }); err != nil {
+		if err := c.hub.apart(func() error { return required(c.ctx, c.caller.Identity()) }); err != nil {
 			return err
 		}
 	}
@@ -170,13 +170,28 @@ func (c *connection) authorized(m *method) error {
 // gives its permit back. Owner: the connection (the hub joins it); when the connection
 // has ended nothing waits, so it ends with the method that it is in.
 func (c *connection) run() {
-	for i := c.invocations.pop(); i != nil; i = c.invocations.pop() {
-		c.waiting.release(i.size)
-		c.invoke(i)
-		if i.gaveBack.Swap(true) { // whoever asks a client on its behalf from now on has no permit to give
-			return
-		}
+	for c.runNext() {
 	}
+}
+
+// runNext invokes what is next, and reports whether the runner still has its permit. If
+// the method ends the goroutine, another runner gets that.
+func (c *connection) runNext() (goOn bool) {
+	i := c.invocations.pop()
+	if i == nil {
+		return false
+	}
+	c.waiting.release(i.size)
+	returned := false
+	defer func() {
+		goOn = !i.gaveBack.Swap(true) // whoever asks a client on its behalf from now on has no permit to give
+		if goOn && !returned {
+			c.hub.work.Go(c.run)
+		}
+	}()
+	c.invoke(i)
+	returned = true
+	return
 }
 
 // givePermitBack lets the next invocation of the connection run although this one has
@@ -195,10 +210,14 @@ func (c *connection) givePermitBack(i *invocation) {
 func (c *connection) invoke(i *invocation) {
 	defer c.done(i)
 	var result any
-	err := c.guard(func() (err error) {
+	c.hub.guardThen(func() (err error) {
 		result, err = c.call(i)
 		return err
-	})
+	}, func(err error) { c.conclude(i, result, err) })
+}
+
+// conclude answers an invocation whose method has returned, or streams what that returned.
+func (c *connection) conclude(i *invocation, result any, err error) {
 	if err == nil && i.streaming {
 		c.stream(i, result)
 		return

@@ -21,9 +21,13 @@ func (c *connection) stream(i *invocation, result any) {
 		c.answer(i, nil, fmt.Sprintf("The value returned by the streaming method '%s' is not a ChannelReader<> or IAsyncEnumerable<>.", i.method.name))
 		return
 	}
-	err := c.guard(func() error {
+	c.hub.guardThen(func() error {
 		return eachItem(i.ctx, i.method.result, v, func(item any) error { return c.sendItem(i, item) })
-	})
+	}, func(err error) { c.endStream(i, err) })
+}
+
+// endStream completes a stream of which all has been sent, or that has failed.
+func (c *connection) endStream(i *invocation, err error) {
 	if i.ctx.Err() != nil {
 		err = nil // stopped by the client, or there is none any more
 	}

@@ -263,7 +263,7 @@ func TestStreamsEndWithTheConnection(t *testing.T) {
 		return nil
 	})
 	c.conn.Close()
-	if err := <-s.ended; err == nil || err.Error() != "The underlying connection was closed." {
+	if err := <-s.ended; err == nil || err.Error() != "OperationCanceledException: The underlying connection was closed." {
 		t.Errorf("the upload ended with %v", err)
 	}
 	await.Until(t, "nothing is left", func() error {

@@ -11,10 +11,11 @@ import (
 // An upload is a stream from the client to a method. The reader puts items in, the
 // method takes them out through the iterator that is its parameter.
 type upload struct {
-	id     string
-	item   reflect.Type
-	ctx    context.Context // the invocation's
-	budget *budget         // that waiting items count in
+	id         string
+	item       reflect.Type
+	ctx        context.Context // the invocation's
+	connection context.Context // the connection's
+	budget     *budget         // that waiting items count in
 
 	arrived chan struct{} // of capacity 1: there is something to look at
 
@@ -30,8 +31,12 @@ type uploadedItem struct {
 	size  int
 }
 
-// errUploadEnded is what the reader of an upload gets when the connection has ended.
-var errUploadEnded = &referenceError{text: "The underlying connection was closed."}
+// What the reader of an upload gets when the connection has ended, and when the
+// invocation has been canceled, or completed.
+var (
+	errUploadEnded    = &protocol.Error{Kind: kindOperationCancel, Detail: "The underlying connection was closed.", Err: context.Canceled}
+	errUploadCanceled = &protocol.Error{Kind: kindOperationCancel, Detail: "The operation was canceled.", Err: context.Canceled}
+)
 
 // addUploads makes the streams that an invocation declares, and puts their iterators
 // among its arguments.
@@ -41,7 +46,7 @@ func (c *connection) addUploads(i *invocation, ids []string) {
 		if parameter.item == nil {
 			continue
 		}
-		u := &upload{id: ids[next], item: parameter.item, ctx: i.ctx, budget: &c.waiting, arrived: make(chan struct{}, 1)}
+		u := &upload{id: ids[next], item: parameter.item, ctx: i.ctx, connection: c.ctx, budget: &c.waiting, arrived: make(chan struct{}, 1)}
 		next++
 		i.uploads = append(i.uploads, u)
 		i.arguments[p+2] = u.iterator(parameter.Type)
@@ -146,6 +151,9 @@ func (u *upload) next() (v reflect.Value, err error, ok bool) {
 		select {
 		case <-u.arrived:
 		case <-u.ctx.Done():
+			if u.connection.Err() == nil {
+				return reflect.Zero(u.item), errUploadCanceled, false
+			}
 			return reflect.Zero(u.item), errUploadEnded, false
 		}
 	}
