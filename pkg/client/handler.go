@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"runtime/debug"
 	"strings"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
@@ -16,6 +17,9 @@ const (
 	textNoResult    = "Client didn't provide a result."
 	textNoArguments = "Client failed to parse argument(s)."
 )
+
+// textPanic is all that the server learns of a handler that panicked.
+const textPanic = "Client handler panicked."
 
 // A handler is a function that the server may invoke. It is not changed once made.
 type handler struct {
@@ -115,7 +119,8 @@ func (h *handler) call(arguments []reflect.Value) (any, error) {
 // f is a function with any number of parameters that have an encoding, a context before
 // them if it wants one, and with a result, an error, both or neither. The context ends
 // when the client is closed. Where the server asks for a result, it gets f's, or the
-// text of f's error.
+// text of f's error. A panic of f is logged with its stack, and the server told no more
+// than that there was one; the client goes on.
 //
 // The error says what is wrong with f, or that the method has a handler already.
 func (c *Client) On(method string, f any) error {
@@ -162,8 +167,15 @@ func (c *Client) handle(conn *connection, m *protocol.Invocation) {
 	}
 }
 
-// outcome is what the invocation has led to; text is what the server may know of err.
+// outcome is what the invocation has led to; text is what the server may know of err. A
+// panic of the handler, or of types that decode themselves, is an error.
 func (c *Client) outcome(m *protocol.Invocation) (result any, hasResult bool, text string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.logger.Error("handler panicked", "method", m.Target, slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			result, hasResult, text, err = nil, false, textPanic, fmt.Errorf("panic: %v", v)
+		}
+	}()
 	h := c.handler(m.Target)
 	if h == nil {
 		return nil, false, textNoResult, errors.New("there is no handler")

@@ -61,6 +61,7 @@ func TestClientResults(t *testing.T) {
 		"VoidError":   func() error { return nil },
 		"Nil":         func() *note { return nil },
 		"Unencodable": func() any { return complex(1, 2) },
+		"Panic":       func() (int, error) { panic("secret") },
 	}
 	for _, tt := range []struct {
 		target    string
@@ -79,6 +80,7 @@ func TestClientResults(t *testing.T) {
 		{"Add", []any{1}, nil, "Client failed to parse argument(s)."},
 		{"Add", []any{1, "x"}, nil, "Client failed to parse argument(s)."},
 		{"Unencodable", nil, nil, "encode result: "},
+		{"Panic", nil, nil, "Client handler panicked."},
 	} {
 		t.Run(tt.target, func(t *testing.T) {
 			inEachProtocol(t, func(t *testing.T, proto protocol.Protocol) {
