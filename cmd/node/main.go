@@ -128,6 +128,7 @@ func newHub(c config, s *server.Config, metrics prometheus.Registerer) (*hub.Hub
 		hub.WithClientTimeoutInterval(c.ClientTimeoutInterval),
 		hub.WithHandshakeTimeout(c.HandshakeTimeout),
 		hub.WithMaximumReceiveMessageSize(c.MaximumReceiveMessageSize),
+		hub.WithReconnectAfterGap(gapReconnects[c.ReconnectAfterGap]),
 	}
 	if c.JWTSecret != "" {
 		tokens, err := auth.HS256([]byte(c.JWTSecret))
@@ -143,6 +144,11 @@ func newHub(c config, s *server.Config, metrics prometheus.Registerer) (*hub.Hub
 		options = append(options, hub.WithClusterKeys(keys...))
 	}
 	return hub.New(chat{}, options...)
+}
+
+// gapReconnects are the choices of --reconnect-after-gap.
+var gapReconnects = map[string]hub.GapReconnects{
+	"none": hub.ReconnectNone, "stateful": hub.ReconnectStateful, "all": hub.ReconnectAll,
 }
 
 // clusterKeys are the ones given, or else one that all nodes with the same JWT secret

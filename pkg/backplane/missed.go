@@ -19,3 +19,12 @@ type MissedReceiver interface {
 	// hear, and that it cannot be known which. It too comes before anything is delivered.
 	MissedUnknown()
 }
+
+// A GapWatcher is a [Receiver] that wants to know of gaps: times in which this node did not
+// hear what was published, after it had heard. Messages of that time may be lost.
+type GapWatcher interface {
+	// GapEnded tells of a gap that has just ended: it began then, or some seconds later.
+	// The call comes after those of a [MissedReceiver] and before anything is delivered,
+	// in turn with Deliver and under the same rules.
+	GapEnded(began time.Time)
+}

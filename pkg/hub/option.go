@@ -48,6 +48,8 @@ type config struct {
 	operationTimeout time.Duration
 	lease            time.Duration // of what stays with other nodes, see holdings
 	nodeDied         func(node string)
+	gapEnded         func(Gap)
+	gapReconnects    GapReconnects
 	maxName          int
 	detailedErrors   bool
 }

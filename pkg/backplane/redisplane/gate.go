@@ -73,6 +73,7 @@ func (p *Plane) probed(sent time.Duration) {
 		p.catchUp(part, p.keeper.clock()-r.at)
 	}
 	if !p.gate.open {
+		p.tellOfGap()
 		p.gate.open = true
 		for _, m := range p.gate.held {
 			if !m.to.isDetached() {
@@ -82,6 +83,19 @@ func (p *Plane) probed(sent time.Duration) {
 		p.gate.held, p.gate.bytes = nil, 0
 	}
 	p.subscriber.prove(true)
+}
+
+// tellOfGap tells those who want to know that there was one.
+func (p *Plane) tellOfGap() {
+	since, ok := p.health.gap()
+	if !ok {
+		return
+	}
+	for _, a := range p.attachments.all() {
+		if w, watches := a.receiver.(backplane.GapWatcher); watches && !a.isDetached() {
+			w.GapEnded(since)
+		}
+	}
 }
 
 // catchUp hands over what was missed of one prefix. While the gate is open nothing was, but

@@ -55,6 +55,13 @@ func (h *health) gaps() (int, time.Duration) {
 	return h.count, total
 }
 
+// gap returns when the present gap has begun, if there is one.
+func (h *health) gap() (since time.Time, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.since, h.heard && h.err != nil
+}
+
 // doubts notes that what was published at the time, such as a probe, may not have been
 // heard.
 func (h *health) doubts(published time.Time) {
