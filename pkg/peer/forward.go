@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"context"
 	"crypto/hmac"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, to Node) error {
 	}
 	defer done()
 
-	f := &forwarding{peers: p, seal: p.newSeal(kindForward, to.ID), target: target, w: newBoundedWriter(w)}
+	f := &forwarding{peers: p, seal: p.newSeal(kindForward, to.ID), target: target, w: newBoundedWriter(ctx, w)}
 	f.seal.client = r.RemoteAddr
 	proxy := httputil.ReverseProxy{
 		Transport:      p.transport,
@@ -185,12 +186,13 @@ func copySmall(w io.Writer, r io.Reader) (int64, error) {
 // A boundedWriter bounds each write to the client, and remembers whether there was one.
 type boundedWriter struct {
 	http.ResponseWriter
+	ctx     context.Context // of the forwarding
 	control *http.ResponseController
 	begun   bool // the client may have seen something
 }
 
-func newBoundedWriter(w http.ResponseWriter) *boundedWriter {
-	return &boundedWriter{ResponseWriter: w, control: http.NewResponseController(w)}
+func newBoundedWriter(ctx context.Context, w http.ResponseWriter) *boundedWriter {
+	return &boundedWriter{ResponseWriter: w, ctx: ctx, control: http.NewResponseController(w)}
 }
 
 func (b *boundedWriter) WriteHeader(status int) {
@@ -210,11 +212,26 @@ func (b *boundedWriter) FlushError() error {
 	return b.control.Flush()
 }
 
-// Hijack is for [http.ResponseController].
+// Hijack is for [http.ResponseController]. The connection is cut when the forwarding ends,
+// even if the client takes nothing of what is being written.
 func (b *boundedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := b.control.Hijack()
-	b.begun = b.begun || err == nil
-	return conn, rw, err
+	if err != nil {
+		return nil, nil, err
+	}
+	b.begun = true
+	context.AfterFunc(b.ctx, func() { conn.Close() })
+	return boundedConn{conn}, rw, nil
+}
+
+// A boundedConn bounds each write to the client of a WebSocket.
+type boundedConn struct{ net.Conn }
+
+func (c boundedConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // Unwrap is for [http.ResponseController].

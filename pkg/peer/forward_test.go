@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -504,5 +505,48 @@ func TestCloseCuts(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a closed node answers %d", response.StatusCode)
+	}
+}
+
+// A client that takes nothing of a forwarded WebSocket holds up nothing for long: neither
+// what passes it on, nor Close.
+func TestSocketOfAClientThatDoesNotRead(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closed %t", closes), func(t *testing.T) {
+			t.Parallel()
+			home, away := newPeers(t, "home"), newPeers(t, "edge")
+			full := make(chan struct{})
+			to := listen(t, home, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var upgrader websocket.Upgrader
+				conn, err := upgrader.Upgrade(w, r, Proof(r))
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				for err == nil {
+					conn.SetWriteDeadline(time.Now().Add(time.Second))
+					err = conn.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20))
+				}
+				close(full)
+			}))
+			ended := make(chan struct{})
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(ended)
+				if err := away.Forward(w, r, to); err != nil {
+					t.Error(err)
+				}
+			}))
+			defer front.Close()
+			dial(t, front)
+			<-full
+			if closes {
+				away.Close()
+			}
+			select {
+			case <-ended:
+			case <-time.After(3 * writeTimeout):
+				t.Fatal("the request is still being forwarded")
+			}
+		})
 	}
 }
