@@ -49,6 +49,9 @@ func (h *Hub) askElsewhere(ctx context.Context, connectionID string, m *protocol
 	case backplane.OutcomeDone:
 		return answer{result: protocol.Raw{Protocol: protocol.ByName(r.Result.Protocol), Bytes: r.Result.Frame}}, nil
 	case backplane.OutcomeFailed:
+		if r.Error == errTooManyOperations.Error() {
+			return answer{}, &remoteError{r.Node, r.Error}
+		}
 		return answer{}, &Error{Message: r.Error}
 	default:
 		return answer{}, errDoesNotExist(connectionID)

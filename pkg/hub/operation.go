@@ -35,8 +35,15 @@ type operations struct {
 
 	mu      sync.Mutex
 	pending map[backplane.OperationID]*pendingOperation
-	running int // of performing
+	running int // of performing, by perform
 	closed  bool
+
+	// Operations of others that wait for their turn, and those of which the askers are to be
+	// told that there is no room.
+	waiting      []queuedOperation
+	waitingBytes int
+	refusals     []func()
+	performers   int // goroutines that perform them
 }
 
 // A pendingOperation waits for the replies to one. All but replied is guarded by the
@@ -237,7 +244,16 @@ func (e *remoteError) Error() string {
 
 // Is reports whether the text has a line that is the target's.
 func (e *remoteError) Is(target error) bool {
-	return (target == ErrRemoved || target == ErrExpired) && slices.Contains(strings.Split(e.text, "\n"), target.Error())
+	text := ""
+	switch target {
+	case ErrRemoved, ErrExpired:
+		text = target.Error()
+	case backplane.ErrUnavailable:
+		text = errTooManyOperations.Error()
+	default:
+		return false
+	}
+	return slices.Contains(strings.Split(e.text, "\n"), text)
 }
 
 // atConnection has the node that holds a connection perform an operation on it.

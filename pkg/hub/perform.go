@@ -9,9 +9,19 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// maxOperating is how many operations of others a node performs at a time. Those beyond
-// are not performed, which their askers hear by nobody answering.
-const maxOperating = 1024
+// How many operations of others a node performs at a time, and how many wait for their
+// turn beyond, in all and in bytes of what they carry. Of those for which there is no room
+// the askers are told, for as many at a time; of more than that they hear by nobody
+// answering.
+const (
+	maxOperating      = 1024
+	maxOperationQueue = 16384
+	maxOperationBytes = 16 << 20
+	maxRefusals       = 16384
+)
+
+// errTooManyOperations is why an operation is not performed for which there is no room.
+var errTooManyOperations = &referenceError{text: "too many operations at a time", is: backplane.ErrUnavailable}
 
 // How long a node waits before it publishes again a reply that could not be published:
 // at first, and at most. It ends with the operation's time.
@@ -37,6 +47,64 @@ func (o *operations) perform(limit int, f func()) (performed bool) {
 	return true
 }
 
+// A queuedOperation waits for its turn.
+type queuedOperation struct {
+	bytes int
+	f     func()
+}
+
+// queue runs f in one of the goroutines for operations of others, when it is its turn. If
+// there is no room it runs refuse there, before what waits; and neither if there is no
+// room for that, or the hub is shut down.
+func (o *operations) queue(bytes int, f, refuse func()) (queued bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch room := len(o.waiting) < maxOperationQueue && o.waitingBytes+bytes <= maxOperationBytes; {
+	case o.closed:
+		return false
+	case room || len(o.waiting) == 0:
+		o.waiting = append(o.waiting, queuedOperation{bytes, f})
+		o.waitingBytes += bytes
+		queued = true
+	case len(o.refusals) < maxRefusals:
+		o.refusals = append(o.refusals, refuse)
+	}
+	if o.performers < maxOperating {
+		o.performers++
+		o.performing.Go(o.performQueued)
+	}
+	return queued
+}
+
+// performQueued performs until nothing waits. Owner: the hub, whose Shutdown joins it.
+func (o *operations) performQueued() {
+	for f := o.nextQueued(); f != nil; f = o.nextQueued() {
+		f()
+	}
+}
+
+// nextQueued takes what is next. Nothing means that the goroutine must end.
+func (o *operations) nextQueued() func() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.refusals) > 0 {
+		f := o.refusals[0]
+		o.refusals[0] = nil
+		o.refusals = o.refusals[1:]
+		return f
+	}
+	if len(o.waiting) == 0 {
+		o.waiting, o.refusals = nil, nil
+		o.performers--
+		return nil
+	}
+	next := o.waiting[0]
+	o.waiting[0] = queuedOperation{}
+	o.waiting = o.waiting[1:]
+	o.waitingBytes -= next.bytes
+	return next.f
+}
+
 // close performs no more. What is being performed goes on: performing waits for it.
 func (o *operations) close() {
 	o.mu.Lock()
@@ -60,18 +128,48 @@ func (h *Hub) receiveOperation(o backplane.Operation) {
 		return
 	}
 	t := h.prepare(o)
-	performed := h.operations.perform(maxOperating, func() {
-		ctx, cancel := context.WithTimeout(h.ctx, h.operationTimeout)
+	until := time.Now().Add(h.operationTimeout)
+	queued := h.operations.queue(bytesOf(o), func() {
+		ctx, cancel := context.WithDeadline(h.ctx, until)
 		defer cancel()
-		h.reply(ctx, o, h.apply(ctx, o, t))
-	})
-	if !performed {
-		if t.held {
-			h.holdings.drop(o.ID)
+		if ctx.Err() != nil { // the turn has come too late
+			h.giveUp(o, t)
+			return
 		}
-		t.endJoins()
-		h.logger.Warn("operation of another node not performed: too many at a time, or leaving", "hub", h.name)
+		h.reply(ctx, o, h.apply(ctx, o, t))
+	}, h.refusal(o, until))
+	if !queued {
+		h.giveUp(o, t)
 	}
+}
+
+// giveUp undoes prepare for an operation that is not performed.
+func (h *Hub) giveUp(o backplane.Operation, t task) {
+	if t.held {
+		h.holdings.drop(o.ID)
+	}
+	t.endJoins()
+	h.logger.Warn("operation of another node not performed: too many at a time, or leaving", "hub", h.name)
+}
+
+// refusal tells who asks that there is no room. It keeps no more of the operation than that
+// takes.
+func (h *Hub) refusal(o backplane.Operation, until time.Time) func() {
+	asked := backplane.Operation{ID: o.ID, Asker: o.Asker}
+	return func() {
+		ctx, cancel := context.WithDeadline(h.ctx, until)
+		defer cancel()
+		h.reply(ctx, asked, failed(errTooManyOperations))
+	}
+}
+
+// bytesOf is how many bytes an operation keeps while it waits, roughly.
+func bytesOf(o backplane.Operation) int {
+	bytes := 512 + len(o.Target) + len(o.Group) + len(o.Reason)
+	for _, e := range o.Encodings {
+		bytes += len(e.Frame)
+	}
+	return bytes
 }
 
 // prepare begins what an operation asks for, in the order of arrival: so that a removal
