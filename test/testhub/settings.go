@@ -20,7 +20,7 @@ type settings struct {
 // readSettings reads the environment, or names every variable in it that will not do.
 //
 //	LISTEN              address to serve on; 127.0.0.1:5001
-//	REDIS               Redis URL, redis:// or redis+sentinel://; unset: the in-process backplane
+//	REDIS               redis://, redis+sentinel:// or redis+cluster://; unset: the in-process backplane
 //	JWT_SECRET          HS256 secret, required
 //	CLUSTER_KEY         what authenticates connection tokens; unset: from JWT_SECRET
 //	REQUIRE_SIGNED      1: ignore what comes over Redis and CLUSTER_KEY has not signed

@@ -11,7 +11,7 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// Keys of the roster. Each has a time to live.
+// Keys of the roster (see site.key). Each has a time to live.
 const (
 	rosterKey       = "heliograph:nodes" // a set of node ids; some may be gone
 	announcementKey = "heliograph:node:" // and the node's id
@@ -61,12 +61,4 @@ func announcementMAC(key []byte, text string) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write([]byte("announcement\x00" + text))
 	return m.Sum(nil)
-}
-
-func announcementKeys(ids []string) []string {
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = announcementKey + id
-	}
-	return keys
 }

@@ -1,5 +1,5 @@
 // Package redisplane connects the nodes of a cluster through the pub/sub of one Redis,
-// 6 or later, which may be the master that sentinels name.
+// 6 or later, which may be the master that sentinels name, or one of a Redis Cluster.
 //
 //	plane, err := redisplane.New(redisplane.Options{URL: "redis://localhost"})
 //	…
@@ -40,11 +40,11 @@
 //
 // # Where Redis is
 //
-// All four lead to one site: an address, or the master that sentinels name. A server is
-// asked for its role before anything else is sent to it, and a replica is left: it takes
+// All four lead to one site: an address, or the master that sentinels name, or the one of
+// a Redis Cluster that has the slot of the keys, which are all in one. A server is asked for its role before anything else is sent to it, and a replica is left: it takes
 // what is published, but hands it to its own subscribers alone. So does a former master
-// that still runs. Therefore the sentinels are asked all the time, by their own
-// connections (lookout), and when they name another, everything that leads elsewhere is
+// that still runs. Therefore sentinels, or the cluster's servers, are asked all the time, by
+// connections of their own (lookout), and when they name another, everything that leads elsewhere is
 // cut. Connecting anew is then as after any loss: nothing is sent twice.
 //
 // A [Publisher], for programs that are no nodes, has the first connection alone. One that
@@ -112,7 +112,8 @@
 //	keeper        Plane, joined by Close      Close                one reading, of what the streams have;
 //	                                                               16 MiB of what has arrived meanwhile
 //	lookout       as the lane                 Close, last of all   one look
-//	question      lookout, joined by it       DialTimeout / 2      one for each sentinel
+//	question      lookout, joined by it       DialTimeout / 2      one for each sentinel, or
+//	                                                               server of the URL
 //	dial          link, joined by its close   connected, DialTimeout, or Close
 //
 // # Locks

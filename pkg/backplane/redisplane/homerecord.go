@@ -11,7 +11,7 @@ import (
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
-// homeKey is what the keys of home records begin with. The hub's prefix and the
+// homeKey is what the keys of home records begin with (see site.key). The hub's prefix and the
 // connection's id follow.
 const homeKey = "heliograph:home:"
 

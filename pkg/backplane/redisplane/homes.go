@@ -221,7 +221,9 @@ func (h homes) read(command *redis.Cmd, key string) (there backplane.Home, found
 }
 
 // key returns the connection's key of Redis.
-func (h homes) key(connection string) string { return homeKey + h.of.prefix + connection }
+func (h homes) key(connection string) string {
+	return h.of.plane.site.key(homeKey + h.of.prefix + connection)
+}
 
 // home returns this node as one.
 func (h homes) home(epoch uint64) backplane.Home {

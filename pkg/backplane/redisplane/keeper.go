@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// operationsKey and a hub's prefix name the stream of its operations.
+	// operationsKey and a hub's prefix name the stream of its operations (see site.key).
 	operationsKey = "heliograph:operations:"
 	// maxKept is how many operations a stream has, about.
 	maxKept = 10_000
@@ -127,7 +127,7 @@ func (b *keptBody) MarshalBinary() ([]byte, error) {
 
 // add returns the commands that append an entry. The id is the first one's reply.
 func (k *keeper) add(ctx context.Context, prefix string, fields ...any) []*redis.Cmd {
-	key := operationsKey + prefix
+	key := k.commands.site.key(operationsKey + prefix)
 	add := append([]any{"xadd", key, "maxlen", "~", maxKept, "*"}, fields...)
 	return []*redis.Cmd{
 		redis.NewCmd(ctx, add...),
@@ -287,7 +287,7 @@ func (k *keeper) mark(ctx context.Context, prefix string) (id string, err error)
 // entries reads all from an id on: with exact, those after it, if there is an entry of
 // that id.
 func (k *keeper) entries(ctx context.Context, prefix, from string, exact bool) (entries []entry, found bool, err error) {
-	key := operationsKey + prefix
+	key := k.commands.site.key(operationsKey + prefix)
 	for {
 		command := redis.NewCmd(ctx, "xrange", key, from, "+", "count", readBatch)
 		expire := redis.NewCmd(ctx, "pexpire", key, keptLife.Milliseconds())

@@ -6,36 +6,34 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
 
 const (
-	// lookInterval is how often sentinels are asked, as long as nobody has to know more.
+	// lookInterval is how often witnesses are asked, as long as nobody has to know more.
 	lookInterval = 500 * time.Millisecond
 	// lookPause is how long looks are apart at least.
 	lookPause = 50 * time.Millisecond
-	// lookPatience is how much longer those sentinels are waited for that have not
+	// lookPatience is how much longer those witnesses are waited for that have not
 	// answered when most have.
 	lookPatience = 100 * time.Millisecond
 	// settlePause is how long after a change of the master some nodes may not know of it:
-	// sentinels tell each other within two seconds, and nodes ask them twice a second.
+	// sentinels tell each other within two seconds, the servers of a cluster sooner, and
+	// nodes ask them twice a second.
 	settlePause = 3 * time.Second
 )
 
-// A lookout knows which Redis is the master, from sentinels. Of what they say, what has
-// the highest epoch of their configuration counts.
+// A lookout knows which Redis is the master, from witnesses: sentinels, or servers of a
+// Redis Cluster. Of what they say, what has the highest epoch of their configuration counts.
 //
 // It asks all the time: a former master that still runs takes what is published, and
-// hands it to whoever has not left either, until the sentinels reach it, seconds later.
+// hands it to whoever has not left either, until it learns of its fate, seconds later.
 type lookout struct {
-	name      string // of the master
-	sentinels []*sentinel
+	question  question
+	witnesses []*witness
 	timeout   time.Duration // of a look
 	logger    *slog.Logger
 	moved     func(to string) // run calls it when another is the master
@@ -65,16 +63,16 @@ func newSighting() *sighting { return &sighting{done: make(chan struct{})} }
 
 func newLookout(t target, o Options) *lookout {
 	l := &lookout{
-		name:    t.master,
-		timeout: o.DialTimeout / 2, // the rest is for the master
-		logger:  o.Logger,
-		now:     make(chan struct{}, 1),
-		ended:   make(chan struct{}),
-		next:    newSighting(),
+		question: t.question,
+		timeout:  o.DialTimeout / 2, // the rest is for the master
+		logger:   o.Logger,
+		now:      make(chan struct{}, 1),
+		ended:    make(chan struct{}),
+		next:     newSighting(),
 	}
-	for _, options := range t.sentinels {
-		s := &site{options: options, role: "sentinel", links: make(map[*link]string)}
-		l.sentinels = append(l.sentinels, &sentinel{site: s})
+	for _, options := range t.witnesses {
+		s := &site{options: options, role: t.question.role, links: make(map[*link]string)}
+		l.witnesses = append(l.witnesses, &witness{site: s})
 	}
 	return l
 }
@@ -94,7 +92,7 @@ func (l *lookout) find(ctx context.Context) (string, error) {
 	case <-l.ended:
 		return "", backplane.ErrClosed
 	case <-ctx.Done():
-		return "", fmt.Errorf("wait for sentinels: %w", ctx.Err())
+		return "", fmt.Errorf("wait to know the master: %w", ctx.Err())
 	}
 }
 
@@ -120,8 +118,8 @@ func (l *lookout) unsettled() time.Duration {
 func (l *lookout) run(ctx context.Context) {
 	defer close(l.ended)
 	defer func() {
-		for _, s := range l.sentinels {
-			s.disconnect()
+		for _, w := range l.witnesses {
+			w.disconnect()
 		}
 	}()
 	ticker := time.NewTicker(lookInterval)
@@ -143,7 +141,7 @@ func (l *lookout) run(ctx context.Context) {
 	}
 }
 
-// look asks the sentinels and tells who waits for what they say.
+// look asks the witnesses and tells who waits for what they say.
 func (l *lookout) look(ctx context.Context) {
 	l.mu.Lock()
 	s := l.next
@@ -180,7 +178,7 @@ func (l *lookout) look(ctx context.Context) {
 	}
 }
 
-// believes reports whether an answer counts, which most sentinels agree to or have an
+// believes reports whether an answer counts, which most witnesses agree to or have an
 // earlier one than: the few may be cut off from the rest, and behind what is known.
 func (l *lookout) believes(says answer, most bool) bool {
 	return most || says.epoch >= l.epoch
@@ -190,28 +188,28 @@ func (l *lookout) believes(says answer, most bool) bool {
 func (l *lookout) log(err error) {
 	switch {
 	case err != nil && !l.failed:
-		l.logger.Warn("sentinels do not say which redis is the master", "error", err)
+		l.logger.Warn("nobody says which redis is the master", "error", err)
 	case err == nil && l.failed:
-		l.logger.Info("sentinels say which redis is the master")
+		l.logger.Info("it is known again which redis is the master")
 	}
 	l.failed = err != nil
 }
 
-// ask returns the answer that counts, and whether most sentinels have given one.
+// ask returns the answer that counts, and whether most witnesses have given one.
 func (l *lookout) ask(ctx context.Context) (best answer, most bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
-	answers := make(chan answer, len(l.sentinels))
-	for _, s := range l.sentinels {
-		asking.Go(func() { answers <- s.ask(ctx, l.name) })
+	answers := make(chan answer, len(l.witnesses))
+	for _, w := range l.witnesses {
+		asking.Go(func() { answers <- w.say(ctx, l.question) })
 	}
 
 	var failures []error
 	var enough <-chan time.Time
 	given := 0
-	for range l.sentinels {
+	for range l.witnesses {
 		select {
 		case a := <-answers:
 			if a.err != nil {
@@ -221,7 +219,7 @@ func (l *lookout) ask(ctx context.Context) (best answer, most bool, err error) {
 			if given == 0 || a.epoch > best.epoch {
 				best = a
 			}
-			if given++; given == len(l.sentinels)/2+1 {
+			if given++; given == len(l.witnesses)/2+1 {
 				most = true
 				timer := time.NewTimer(lookPatience)
 				defer timer.Stop()
@@ -237,83 +235,41 @@ func (l *lookout) ask(ctx context.Context) (best answer, most bool, err error) {
 	return best, most, nil
 }
 
-// A sentinel is asked by one look at a time.
-type sentinel struct {
+// A witness is asked by one look at a time.
+type witness struct {
 	site *site
 	link *link // nil while there is none
 }
 
-// An answer is what one sentinel says.
-type answer struct {
-	addr  string // of the master
-	epoch int64  // of the sentinel's configuration
-	err   error
-}
-
-func (s *sentinel) ask(ctx context.Context, name string) answer {
-	a, err := s.query(ctx, name)
+func (w *witness) say(ctx context.Context, q question) answer {
+	a, err := w.answer(ctx, q)
 	if err != nil {
-		a.err = fmt.Errorf("sentinel %s: %w", s.site.options.Addr, err)
+		a.err = fmt.Errorf("ask %s: %w", w.site.options.Addr, err)
 	}
 	return a
 }
 
-func (s *sentinel) query(ctx context.Context, name string) (a answer, err error) {
-	if s.link == nil {
-		s.link = newLink(s.site, true)
+func (w *witness) answer(ctx context.Context, q question) (answer, error) {
+	if w.link == nil {
+		w.link = newLink(w.site, true)
 	}
-	l := s.link
+	l := w.link
 	stop := context.AfterFunc(ctx, func() { l.cut(ctx.Err()) })
-	p := l.client.Pipeline()
-	where := p.Do(ctx, "sentinel", "get-master-addr-by-name", name)
-	state := p.Do(ctx, "sentinel", "master", name)
-	_, err = p.Exec(ctx)
+	a, err := q.ask(ctx, l.client)
 	if !stop() || err != nil {
 		err = l.cause(err)
-		s.disconnect()
+		w.disconnect()
 	}
-	if where.Err() == redis.Nil {
-		return a, fmt.Errorf("knows no master %q", name)
+	if host, port, split := net.SplitHostPort(a.addr); err == nil && split == nil && host == "" {
+		host, _, _ = net.SplitHostPort(w.site.options.Addr)
+		a.addr = net.JoinHostPort(host, port)
 	}
-	if err != nil {
-		return a, err
-	}
-	if a.addr, err = parseAddress(where); err != nil {
-		return a, err
-	}
-	a.epoch, err = parseEpoch(state)
 	return a, err
 }
 
-func (s *sentinel) disconnect() {
-	if s.link != nil {
-		s.link.close()
-		s.link = nil
+func (w *witness) disconnect() {
+	if w.link != nil {
+		w.link.close()
+		w.link = nil
 	}
-}
-
-// parseAddress reads the reply to get-master-addr-by-name: host and port.
-func parseAddress(c *redis.Cmd) (string, error) {
-	parts, err := c.StringSlice()
-	if err != nil {
-		return "", err
-	}
-	if len(parts) != 2 || parts[0] == "" {
-		return "", fmt.Errorf("the address of the master is %.60q", parts)
-	}
-	return net.JoinHostPort(parts[0], parts[1]), nil
-}
-
-// parseEpoch reads the reply to master: names and values in turn.
-func parseEpoch(c *redis.Cmd) (int64, error) {
-	fields, err := c.StringSlice()
-	if err != nil {
-		return 0, err
-	}
-	for i := 0; i+1 < len(fields); i += 2 {
-		if fields[i] == "config-epoch" {
-			return strconv.ParseInt(fields[i+1], 10, 64)
-		}
-	}
-	return 0, errors.New("the state of the master has no config-epoch")
 }

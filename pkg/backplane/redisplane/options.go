@@ -24,15 +24,20 @@ type Options struct {
 	//
 	//	redis://user:password@host:port/database
 	//	redis+sentinel://user:password@host:port,host:port,host:port/master/database
+	//	redis+cluster://user:password@host:port,host:port,host:port?pubsub=classic
 	//
-	// or rediss:// and rediss+sentinel:// for TLS. User, password, ports (6379, of
-	// sentinels 26379) and database (0) may be left out; the database is of no
-	// consequence to channels. Of parameters there are client_name, and for TLS
-	// skip_verify=true, which accepts any certificate.
+	// or rediss:// and so on for TLS. User, password, ports (6379, of sentinels 26379) and
+	// database (0) may be left out; the database is of no consequence to channels. Of
+	// parameters there are client_name, and for TLS skip_verify=true, which accepts any
+	// certificate.
 	//
 	// The second form names all sentinels, and the master as they know it. User and
 	// password are Redis'; where sentinels want some too, those are the parameters
 	// sentinel_username and sentinel_password.
+	//
+	// The third form names servers of a Redis Cluster, best all of them. Of its masters the
+	// nodes use one, which has the keys; the others only take its place. Channels are
+	// classic ones, not sharded ones, which the URL has to say.
 	URL string
 
 	// Username, Password, SentinelUsername and SentinelPassword are used in place of
@@ -159,12 +164,8 @@ func (o Options) clientOptions(text string) (*redis.Options, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	switch u.Scheme {
-	case "redis", "rediss":
-	case "redis+cluster", "rediss+cluster":
-		return nil, fmt.Errorf("%s is not supported: use redis:// or redis+sentinel://", u.Scheme)
-	default:
-		return nil, fmt.Errorf("scheme %q is none of redis, rediss, redis+sentinel, rediss+sentinel", u.Scheme)
+	if u.Scheme != "redis" && u.Scheme != "rediss" {
+		return nil, fmt.Errorf("scheme %q is none of %s", u.Scheme, schemes)
 	}
 	for name := range u.Query() {
 		if !slices.Contains(urlParameters, name) {

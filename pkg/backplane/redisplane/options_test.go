@@ -60,24 +60,25 @@ func TestURL(t *testing.T) {
 	}
 }
 
-func TestSentinelURL(t *testing.T) {
+func TestSeveralHosts(t *testing.T) {
 	for _, test := range []struct {
 		options Options
 		want    string
 	}{
-		{Options{URL: "redis+sentinel://a/main"}, "main db 0 at a:26379"},
-		{Options{URL: "redis+sentinel://a:1,b,[::1]:2,[::2]/my%2Fmain/3"}, "my/main db 3 at a:1 b:26379 [::1]:2 [::2]:26379"},
-		{Options{URL: "redis+sentinel://ada:s%2Fcr%40t@a,b/main?client_name=node"}, "main db 0 user ada password s/cr@t name node at a:26379 b:26379"},
+		{Options{URL: "redis+sentinel://a/main"}, "db 0 at a:26379"},
+		{Options{URL: "redis+sentinel://a:1,b,[::1]:2,[::2]/my%2Fmain/3"}, "db 3 at a:1 b:26379 [::1]:2 [::2]:26379"},
+		{Options{URL: "redis+sentinel://ada:s%2Fcr%40t@a,b/main?client_name=node"}, "db 0 user ada password s/cr@t name node at a:26379 b:26379"},
 		{
 			Options{URL: "redis+sentinel://ada:secret@a/main?sentinel_username=eve&sentinel_password=p%26w"},
-			"main db 0 user ada password secret at a:26379 user eve password p&w",
+			"db 0 user ada password secret at a:26379 user eve password p&w",
 		},
 		{
 			Options{URL: "redis+sentinel://ada:secret@a/main", Username: "A", Password: "P", SentinelUsername: "S", SentinelPassword: "W"},
-			"main db 0 user A password P at a:26379 user S password W",
+			"db 0 user A password P at a:26379 user S password W",
 		},
-		{Options{URL: "rediss+sentinel://a/main?skip_verify=true"}, "main db 0 TLS unverified at a:26379 TLS unverified"},
-		{Options{URL: "redis+sentinel://a/main", TLS: &tls.Config{ServerName: "x"}}, "main db 0 TLS x at a:26379 TLS x"},
+		{Options{URL: "rediss+sentinel://a/main?skip_verify=true"}, "db 0 TLS unverified at a:26379 TLS unverified"},
+		{Options{URL: "redis+sentinel://a/main", TLS: &tls.Config{ServerName: "x"}}, "db 0 TLS x at a:26379 TLS x"},
+		{Options{URL: "redis+cluster://ada:secret@a,b:1?pubsub=classic", Password: "P"}, "db 0 user ada password P at a:6379 user ada password P b:1 user ada password P"},
 	} {
 		target, err := test.options.target()
 		if err != nil {
@@ -99,8 +100,8 @@ func TestSentinelURL(t *testing.T) {
 			}
 			return text
 		}
-		got := fmt.Sprintf("%s db %d%s at", target.master, target.redis.DB, describe(target.redis))
-		for _, s := range target.sentinels {
+		got := fmt.Sprintf("db %d%s at", target.redis.DB, describe(target.redis))
+		for _, s := range target.witnesses {
 			got += " " + s.Addr + describe(s)
 			if s.MaxRetries != -1 || s.DB != 0 {
 				t.Errorf("%s: retries %d, database %d", s.Addr, s.MaxRetries, s.DB)
@@ -118,7 +119,11 @@ func TestBadOptions(t *testing.T) {
 		{"localhost:6379", "scheme"},
 		{"http://host", `scheme "http"`},
 		{"unix:///run/redis.sock", `scheme "unix"`},
-		{"rediss+cluster://host", "rediss+cluster is not supported"},
+		{"rediss+cluster://host", "pubsub=classic"},
+		{"redis+cluster://host?pubsub=sharded", "pubsub=classic"},
+		{"redis+cluster://host/1?pubsub=classic", "no databases"},
+		{"redis+cluster://:secret@?pubsub=classic", "not host:port"},
+		{"redis+sometimes://host", "scheme"},
 		{"redis+sentinel://host", "name of the master"},
 		{"redis+sentinel://host/", "name of the master"},
 		{"redis+sentinel://host?client_name=main", "name of the master"},
@@ -127,7 +132,7 @@ func TestBadOptions(t *testing.T) {
 		{"redis+sentinel://:secret@a:0/main", "not host:port"},
 		{"redis+sentinel://:secret@a:b/main", "not host:port"},
 		{"redis+sentinel://:secret@::1/main", "not host:port"},
-		{"redis+sentinel://:secret@a,b,a:26379/main", "named twice"},
+		{"redis+sentinel://:secret@a,b,a:26379/main", "there twice"},
 		{"redis+sentinel://:se/cret@a,b", "not host:port"},
 		{"redis+sentinel://:se/cret@a,b/main", "database number"},
 		{"redis+sentinel://:secret%zz@a/main", "percent-encoded"},

@@ -30,11 +30,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func soak() bool { return os.Getenv("HELIOGRAPH_SOAK") == "1" }
 
 func TestContract(t *testing.T) {
-	redis := redistest.Start(t)
+	runContract(t, Options{URL: redistest.Start(t).URL()})
+}
+
+func runContract(t *testing.T, o Options) {
+	o.Logger = slog.New(slog.DiscardHandler)
 	backplanetest.Run(t, func(*testing.T) backplanetest.Cluster {
 		return backplanetest.Cluster{
 			Node: func(t *testing.T) backplane.Backplane {
-				p, err := New(Options{URL: redis.URL(), Logger: slog.New(slog.DiscardHandler)})
+				p, err := New(o)
 				if err != nil {
 					t.Fatal(err)
 				}

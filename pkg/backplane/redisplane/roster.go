@@ -292,12 +292,13 @@ func (r *roster) write(ctx context.Context, a announcement, life time.Duration) 
 	if err != nil {
 		return false, fmt.Errorf("announce: %w", err)
 	}
+	own, all := r.site.key(announcementKey+a.ID), r.site.key(rosterKey)
 	err = r.use(ctx, func(ctx context.Context, client *redis.Client) error {
 		p := client.Pipeline()
-		before := p.MGet(ctx, announcementKey+a.ID)
-		p.Set(ctx, announcementKey+a.ID, value, life)
-		p.SAdd(ctx, rosterKey, a.ID)
-		p.PExpire(ctx, rosterKey, 2*leftRemembered*r.life)
+		before := p.MGet(ctx, own)
+		p.Set(ctx, own, value, life)
+		p.SAdd(ctx, all, a.ID)
+		p.PExpire(ctx, all, 2*leftRemembered*r.life)
 		_, err := p.Exec(ctx)
 		kept = len(before.Val()) == 1 && before.Val()[0] != nil
 		return err
@@ -325,10 +326,10 @@ func (r *roster) read(ctx context.Context) (map[string]announcement, error) {
 	var ids []string
 	var values []any
 	err := r.use(ctx, func(ctx context.Context, client *redis.Client) (err error) {
-		if ids, err = client.SMembers(ctx, rosterKey).Result(); err != nil || len(ids) == 0 {
+		if ids, err = client.SMembers(ctx, r.site.key(rosterKey)).Result(); err != nil || len(ids) == 0 {
 			return err
 		}
-		if values, err = client.MGet(ctx, announcementKeys(ids)...).Result(); err != nil {
+		if values, err = client.MGet(ctx, r.announcementKeys(ids)...).Result(); err != nil {
 			return err
 		}
 		var gone []string
@@ -337,7 +338,7 @@ func (r *roster) read(ctx context.Context) (map[string]announcement, error) {
 				gone = append(gone, ids[i])
 			}
 		}
-		return forget(ctx, client, gone)
+		return r.forget(ctx, client, gone)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
@@ -355,13 +356,13 @@ func (r *roster) read(ctx context.Context) (map[string]announcement, error) {
 
 // forget takes the ids out of the roster, except for those that have been announced
 // meanwhile: their nodes were cut off, and are back.
-func forget(ctx context.Context, client *redis.Client, ids []string) error {
+func (r *roster) forget(ctx context.Context, client *redis.Client, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	p := client.Pipeline()
-	p.SRem(ctx, rosterKey, ids)
-	announced := p.MGet(ctx, announcementKeys(ids)...)
+	p.SRem(ctx, r.site.key(rosterKey), ids)
+	announced := p.MGet(ctx, r.announcementKeys(ids)...)
 	if _, err := p.Exec(ctx); err != nil {
 		return err
 	}
@@ -374,7 +375,15 @@ func forget(ctx context.Context, client *redis.Client, ids []string) error {
 	if len(back) == 0 {
 		return nil
 	}
-	return client.SAdd(ctx, rosterKey, back).Err()
+	return client.SAdd(ctx, r.site.key(rosterKey), back).Err()
+}
+
+func (r *roster) announcementKeys(ids []string) []string {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = r.site.key(announcementKey + id)
+	}
+	return keys
 }
 
 // nodes returns those that serve the prefix now.

@@ -591,7 +591,7 @@ func TestForget(t *testing.T) {
 	announce(t, server, "other", "announcement")
 	expire(t, server, "gone")
 	for _, ids := range [][]string{nil, {"gone", "back"}, {"gone"}} {
-		if err := forget(inTime(t), server.Client(), ids); err != nil {
+		if err := (&roster{site: &site{keys: firstWord}}).forget(inTime(t), server.Client(), ids); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/heliograph/heliograph/internal/await"
 	"github.com/heliograph/heliograph/internal/redistest"
 	"github.com/heliograph/heliograph/pkg/backplane"
-	"github.com/heliograph/heliograph/pkg/backplane/backplanetest"
 )
 
 // The subtests share the sentinels: it takes seconds until they know each other.
@@ -23,17 +22,7 @@ func TestSentinel(t *testing.T) {
 	sentinels := redistest.StartSentinels(t)
 
 	t.Run("Contract", func(t *testing.T) {
-		backplanetest.Run(t, func(*testing.T) backplanetest.Cluster {
-			return backplanetest.Cluster{
-				Node: func(t *testing.T) backplane.Backplane {
-					p, err := New(Options{URL: sentinels.URL(), ProbeInterval: time.Second, Logger: slog.New(slog.DiscardHandler)})
-					if err != nil {
-						t.Fatal(err)
-					}
-					return p
-				},
-			}
-		})
+		runContract(t, Options{URL: sentinels.URL(), ProbeInterval: time.Second})
 	})
 
 	t.Run("SaysWhy", func(t *testing.T) {
@@ -69,31 +58,31 @@ func TestSentinel(t *testing.T) {
 	t.Run("SlowSentinel", func(t *testing.T) {
 		sentinels.Sentinels[0].Pause()
 		defer sentinels.Sentinels[0].Resume()
-		n := start(t, sentinels.URL())
+		n := start(t, sentinels.URL(), func(o *Options) { o.DialTimeout = time.Hour })
 		n.join(t, "a")
 	})
 
 	t.Run("Failover", func(t *testing.T) {
-		failOver(t, sentinels, true, func(*redistest.Server) { sentinels.Failover() })
+		failOver(t, sentinels.URL(), sentinels.Master, true, func(*redistest.Server) { sentinels.Failover() })
 	})
 
 	t.Run("Kill", func(t *testing.T) {
-		failOver(t, sentinels, false, (*redistest.Server).Kill)
+		failOver(t, sentinels.URL(), sentinels.Master, false, (*redistest.Server).Kill)
 	})
 }
 
 // failOver has another server become the master while a node publishes, and holds both
 // ends to what they promise. A server that does not live takes with it what it has taken
 // and not yet handed on.
-func failOver(t *testing.T, sentinels *redistest.Sentinels, lives bool, provoke func(master *redistest.Server)) {
+func failOver(t *testing.T, url string, master func() *redistest.Server, lives bool, provoke func(master *redistest.Server)) {
 	gaps := new(gapLog)
-	sender := start(t, sentinels.URL())
-	receiver := start(t, sentinels.URL(), func(o *Options) { o.Logger = slog.New(gaps) })
+	sender := start(t, url)
+	receiver := start(t, url, func(o *Options) { o.Logger = slog.New(gaps) })
 	for i := range 250 {
 		receiver.Subscribe(backplane.User(fmt.Sprint(i)))
 	}
 	receiver.join(t, "numbers")
-	before := sentinels.Master()
+	before := master()
 	numbers := sender.stream(t, "numbers")
 	numbers.await(t, true)
 
@@ -119,7 +108,7 @@ func failOver(t *testing.T, sentinels *redistest.Sentinels, lives bool, provoke 
 	sender.send(t, "hi", "joined meanwhile", "user:249")
 	receiver.awaitLast(t, "user:249 hi")
 
-	after := sentinels.Master()
+	after := master()
 	if after == before {
 		t.Fatal("the master is the same")
 	}

@@ -12,12 +12,13 @@ import (
 )
 
 // A site is the Redis that a plane's links lead to: the one at an address, or the one
-// that sentinels say is the master. That may become another; then the links to the
-// former one are cut, and whose they were makes others.
+// that is the master by the word of sentinels, or of a cluster's servers. That may become
+// another; then the links to the former one are cut, and whose they were makes others.
 type site struct {
-	options *redis.Options // with sentinels, without an address
-	role    string         // that the other side has to have, "master" or "sentinel"
-	lookout *lookout       // nil: there are no sentinels, and the address is options.Addr
+	options *redis.Options // without an address if there is a lookout
+	role    string         // that the other side has to have; empty: any
+	lookout *lookout       // nil: the address is options.Addr
+	keys    string         // what all keys begin with
 
 	mu    sync.Mutex
 	links map[*link]string // connected, not closed yet: to which address
@@ -27,10 +28,13 @@ type site struct {
 // is published, for those who are subscribed there alone.
 var errReadOnly = errors.New("redis has become a read-only replica")
 
+// errMoved reports that another server of the cluster has the keys.
+var errMoved = errors.New("another server has the keys now")
+
 // newSite returns the site of a target. The node's own health is told of doubts.
 func newSite(t target, o Options, h *health) *site {
-	s := &site{options: t.redis, role: "master", links: make(map[*link]string)}
-	if len(t.sentinels) > 0 {
+	s := &site{options: t.redis, role: "master", keys: t.keys, links: make(map[*link]string)}
+	if len(t.witnesses) > 0 {
 		s.lookout = newLookout(t, o)
 		s.lookout.moved = func(to string) {
 			h.doubts(time.Now().Add(-settlePause)) // others may have left for it earlier
@@ -88,12 +92,25 @@ func (s *site) leave(reason error, to string) {
 	}
 }
 
-// demoted cuts all links if err is the reply of a Redis that does not take writes: one of
-// them has found out for all.
+// demoted cuts all links if err is the reply of a Redis that does not take writes, or that
+// the keys are no longer at: one of them has found out for all.
 func (s *site) demoted(err error) {
-	if isReply(err) && strings.Contains(err.Error(), "READONLY") {
+	switch {
+	case !isReply(err):
+	case strings.Contains(err.Error(), "READONLY"):
 		s.leave(errReadOnly, "")
+	case strings.HasPrefix(err.Error(), "MOVED "):
+		s.leave(errMoved, "")
 	}
+}
+
+// key returns the key of Redis that has the name. In a cluster all keys are in one slot, so
+// that one server has them.
+func (s *site) key(name string) string {
+	if s.keys == firstWord {
+		return name
+	}
+	return s.keys + strings.TrimPrefix(name, firstWord)
 }
 
 // unsettled returns for how long nodes may still publish at a former master.
@@ -105,9 +122,12 @@ func (s *site) unsettled() time.Duration {
 }
 
 // greet returns an error if the other side of a new connection has not the role that it
-// has to have. Where there are no sentinels, it may be something that does not know or
-// tell its role.
+// has to have. Where there is no lookout, it may be something that does not know or tell
+// its role.
 func (s *site) greet(ctx context.Context, conn *redis.Conn) error {
+	if s.role == "" {
+		return nil
+	}
 	reply, err := conn.Do(ctx, "role").Slice()
 	switch {
 	case isReply(err) && s.lookout == nil:

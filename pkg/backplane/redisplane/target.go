@@ -2,6 +2,7 @@ package redisplane
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -13,11 +14,17 @@ import (
 
 // A target is what the options say of where Redis is.
 type target struct {
-	redis *redis.Options // what links are made with; with sentinels, without an address
-	// With sentinels:
-	master    string // the name that they know it by
-	sentinels []*redis.Options
+	redis *redis.Options // what links are made with; without an address where there are witnesses
+	keys  string         // what all keys begin with
+
+	// Who is asked for the address, and how, where that is not known:
+
+	witnesses []*redis.Options
+	question  question
 }
+
+// firstWord is what all keys begin with, but in a cluster.
+const firstWord = "heliograph"
 
 // sentinelParameters are those of a URL that are for sentinels alone.
 var sentinelParameters = []string{"sentinel_username", "sentinel_password"}
@@ -25,11 +32,16 @@ var sentinelParameters = []string{"sentinel_username", "sentinel_password"}
 // target reads the options. Errors do not quote the URL, which may hold passwords.
 func (o Options) target() (target, error) {
 	scheme, rest, _ := strings.Cut(o.URL, "://")
-	var t target
+	t := target{keys: firstWord}
 	var err error
-	if plain, ok := strings.CutSuffix(scheme, "+sentinel"); ok && (plain == "redis" || plain == "rediss") {
-		t, err = o.sentinelTarget(plain, rest)
-	} else {
+	switch plain, kind, _ := strings.Cut(scheme, "+"); {
+	case plain != "redis" && plain != "rediss":
+		err = fmt.Errorf("scheme %q is none of %s", scheme, schemes)
+	case kind == "sentinel":
+		err = o.sentinels(&t, plain, rest)
+	case kind == "cluster":
+		err = o.cluster(&t, plain, rest)
+	default:
 		t.redis, err = o.clientOptions(o.URL)
 	}
 	if err != nil {
@@ -44,83 +56,127 @@ func (o Options) target() (target, error) {
 	if o.TLS != nil {
 		t.redis.TLSConfig = o.TLS.Clone()
 	}
-	for _, s := range t.sentinels {
+	for _, w := range t.witnesses {
+		w.TLSConfig = t.redis.TLSConfig
+		if t.question.role != "sentinel" {
+			w.Username, w.Password = t.redis.Username, t.redis.Password
+			continue
+		}
 		if o.SentinelUsername != "" {
-			s.Username = o.SentinelUsername
+			w.Username = o.SentinelUsername
 		}
 		if o.SentinelPassword != "" {
-			s.Password = o.SentinelPassword
+			w.Password = o.SentinelPassword
 		}
-		s.TLSConfig = t.redis.TLSConfig
 	}
 	return t, nil
 }
 
-// sentinelTarget reads what follows the scheme of
+const schemes = "redis, rediss, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+
+// sentinels reads what follows the scheme of
 //
 //	redis+sentinel://user:password@host:port,host:port/master/database?parameters
-//
-// Several hosts are more than package net/url accepts.
-func (o Options) sentinelTarget(scheme, rest string) (t target, err error) {
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		return t, errNoMaster
-	}
-	authority, rest := rest[:end], rest[end:]
-	at := strings.LastIndexByte(authority, '@') + 1
-	credentials, hosts := authority[:at], authority[at:]
-
-	u, err := url.Parse(scheme + "://" + credentials + "master" + rest)
+func (o Options) sentinels(t *target, scheme, rest string) error {
+	u, hosts, err := splitHosts(scheme, rest)
 	if err != nil {
-		return t, errMalformed
+		return err
 	}
 	path, database, _ := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
-	if t.master, err = url.PathUnescape(path); err != nil || t.master == "" {
-		return t, errNoMaster
+	master, err := url.PathUnescape(path)
+	if err != nil || master == "" {
+		return errNoMaster
 	}
+	t.question = askSentinels(master)
 	query := u.Query()
 	username, password := query.Get(sentinelParameters[0]), query.Get(sentinelParameters[1])
 	for _, name := range sentinelParameters {
 		query.Del(name)
 	}
 	u.Path, u.RawPath, u.RawQuery = "/"+database, "", query.Encode()
+	if err := o.several(t, u, hosts, "26379"); err != nil {
+		return err
+	}
+	for _, w := range t.witnesses {
+		w.Username, w.Password, w.DB = username, password, 0
+	}
+	return nil
+}
+
+// cluster reads what follows the scheme of
+//
+//	redis+cluster://user:password@host:port,host:port?pubsub=classic&parameters
+func (o Options) cluster(t *target, scheme, rest string) error {
+	u, hosts, err := splitHosts(scheme, rest)
+	if err != nil {
+		return err
+	}
+	query := u.Query()
+	switch {
+	case query.Get("pubsub") != "classic":
+		return errors.New("redis+cluster needs the parameter pubsub=classic: sharded channels are not supported")
+	case u.Path != "" && u.Path != "/":
+		return errors.New("a cluster has no databases")
+	}
+	query.Del("pubsub")
+	u.RawQuery = query.Encode()
+	t.keys, t.question = clusterKeys, askCluster(clusterSlot)
+	return o.several(t, u, hosts, "6379")
+}
+
+// splitHosts takes the hosts out of the rest of a URL: several are more than package
+// net/url accepts.
+func splitHosts(scheme, rest string) (u *url.URL, hosts string, err error) {
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	at := strings.LastIndexByte(rest[:end], '@') + 1
+	u, err = url.Parse(scheme + "://" + rest[:at] + "several" + rest[end:])
+	if err != nil {
+		return nil, "", errMalformed
+	}
+	return u, rest[at:end], nil
+}
+
+// several reads the URL of one server, and the hosts that are to be asked for its address.
+func (o Options) several(t *target, u *url.URL, hosts, port string) (err error) {
 	if t.redis, err = o.clientOptions(u.String()); err != nil {
-		return t, err
+		return err
 	}
 	t.redis.Addr = ""
 	if t.redis.TLSConfig != nil {
 		t.redis.TLSConfig.ServerName = "" // that of the address which is dialed
 	}
 	for host := range strings.SplitSeq(hosts, ",") {
-		s := *t.redis
-		s.Username, s.Password, s.DB = username, password, 0
-		if s.Addr, err = sentinelAddress(host); err != nil {
-			return t, err
+		w := *t.redis
+		if w.Addr, err = completeAddress(host, port); err != nil {
+			return err
 		}
-		if slices.ContainsFunc(t.sentinels, func(other *redis.Options) bool { return other.Addr == s.Addr }) {
-			return t, errors.New("a sentinel is named twice")
+		if slices.ContainsFunc(t.witnesses, func(other *redis.Options) bool { return other.Addr == w.Addr }) {
+			return errors.New("an address is there twice")
 		}
-		t.sentinels = append(t.sentinels, &s)
+		t.witnesses = append(t.witnesses, &w)
 	}
-	return t, nil
+	return nil
 }
 
 var (
 	errMalformed = errors.New("malformed (in user and password, characters such as / ? # @ % must be percent-encoded)")
 	errNoMaster  = errors.New("redis+sentinel needs the name of the master, as in redis+sentinel://host1,host2,host3/mymaster")
+	errAddress   = errors.New("one of several addresses is not host:port")
 )
 
-// sentinelAddress completes host:port, or host.
-func sentinelAddress(text string) (string, error) {
+// completeAddress completes host:port, or host.
+func completeAddress(text, defaultPort string) (string, error) {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil { // there may be no port
-		port = "26379"
-		if host, _, err = net.SplitHostPort(text + ":" + port); err != nil {
-			return "", errors.New("an address of a sentinel is not host:port")
+		if host, port, err = net.SplitHostPort(text + ":" + defaultPort); err != nil {
+			return "", errAddress
 		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-		return "", errors.New("an address of a sentinel is not host:port")
+		return "", errAddress
 	}
 	return net.JoinHostPort(host, port), nil
 }
