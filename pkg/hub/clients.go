@@ -24,7 +24,7 @@ func (c Clients) AllExcept(connectionIDs ...string) ClientProxy {
 
 // Client selects the connection with the id, which can also be asked ([Invoke]).
 func (c Clients) Client(connectionID string) SingleClientProxy {
-	return SingleClientProxy{ClientProxy{hub: c.hub, connections: []string{connectionID}}}
+	return SingleClientProxy{ClientProxy: ClientProxy{hub: c.hub, connections: []string{connectionID}}}
 }
 
 // Clients selects the connections with the ids, each once.
@@ -80,6 +80,13 @@ type clients = Clients
 // Caller selects the caller's connection.
 func (c CallerClients) Caller() SingleClientProxy { return c.Client(c.c.id) }
 
+// Client selects the connection with the id, which can also be asked ([Invoke]).
+func (c CallerClients) Client(connectionID string) SingleClientProxy {
+	p := c.clients.Client(connectionID)
+	p.caller = c.c
+	return p
+}
+
 // Others selects every connection but the caller's.
 func (c CallerClients) Others() ClientProxy { return c.AllExcept(c.c.id) }
 
@@ -98,7 +105,10 @@ type ClientProxy struct {
 
 // A SingleClientProxy is the [ClientProxy] of one connection, which can also be asked
 // for a result: see [Invoke].
-type SingleClientProxy struct{ ClientProxy }
+type SingleClientProxy struct {
+	ClientProxy
+	caller *connection // by whose Clients it was selected; nil: nobody's
+}
 
 func (p *ClientProxy) check(what, name string) {
 	if err := p.hub.checkName(what, name); err != nil && p.err == nil {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/heliograph/heliograph/pkg/protocol"
 )
@@ -32,9 +33,9 @@ type Error struct {
 	Err     error  // the cause, kept here; may be nil
 }
 
-// Error returns the message and the cause.
+// Error returns the message and the cause, unless the message ends with that.
 func (e *Error) Error() string {
-	if e.Err == nil {
+	if e.Err == nil || strings.HasSuffix(e.Message, e.Err.Error()) {
 		return e.Message
 	}
 	return e.Message + ": " + e.Err.Error()

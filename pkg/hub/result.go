@@ -34,7 +34,8 @@ var ErrConnecting error = &referenceError{text: "Client results inside OnConnect
 // client can answer although invocations of a connection run one at a time: from then
 // on the method runs beside the later ones. A method that has an upload of its own caller
 // unread, of more than [WithWaitingInput] allows, does not get that caller's answer, which
-// is behind it. Within OnConnected it fails with [ErrConnecting].
+// is behind it. Within OnConnected it fails with [ErrConnecting]: at
+// once with its context or the caller's Clients, and otherwise when ctx ends.
 func Invoke[T any](ctx context.Context, client SingleClientProxy, method string, arguments ...any) (T, error) {
 	var result T
 	err := client.invoke(ctx, method, arguments, &result)
@@ -50,7 +51,7 @@ func (p SingleClientProxy) invoke(ctx context.Context, method string, arguments 
 		return p.err
 	case method == "":
 		return errors.New("no method named")
-	case ctx.Value(connectingKey{}) != nil:
+	case ctx.Value(connectingKey{}) != nil, p.caller != nil && p.caller.isConnecting():
 		return ErrConnecting
 	}
 	if i, ok := ctx.Value(invocationKey{}).(*invocation); ok {
@@ -64,7 +65,7 @@ func (p SingleClientProxy) invoke(ctx context.Context, method string, arguments 
 	if err != nil {
 		return err
 	}
-	return answer.bind(result)
+	return p.hub.bindAnswer(answer, result)
 }
 
 func errDoesNotExist(id string) error {
@@ -92,8 +93,18 @@ func (h *Hub) askHere(ctx context.Context, connectionID string, m *protocol.Invo
 	case a := <-answers:
 		return a, a.err
 	case <-ctx.Done():
+		if c.isConnecting() { // who asks may well be OnConnected itself, with another context
+			return answer{}, fmt.Errorf("%w: %w", ErrConnecting, ctx.Err())
+		}
 		return answer{}, errAskCanceled(ctx)
 	}
+}
+
+// isConnecting reports whether OnConnected is running, and nothing is read.
+func (c *connection) isConnecting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.connecting
 }
 
 func errAskCanceled(ctx context.Context) error {
@@ -218,14 +229,14 @@ func (c *connection) receiveResult(m *protocol.Completion) {
 	}
 }
 
-// bind decodes the result into what into points to.
-func (a answer) bind(into any) error {
+// bindAnswer decodes the result into what into points to.
+func (h *Hub) bindAnswer(a answer, into any) error {
 	if a.result.Protocol == nil {
 		return fmt.Errorf("%w: the answer is in a hub protocol that this node does not speak", backplane.ErrMalformed)
 	}
 	if err := a.result.Protocol.BindValue(a.result.Bytes, into); err != nil {
 		return &Error{
-			Message: fmt.Sprintf("Error trying to deserialize result to %s.", reflect.TypeOf(into).Elem()),
+			Message: h.withDetails(fmt.Sprintf("Error trying to deserialize result to %s.", reflect.TypeOf(into).Elem()), err),
 			Err:     err,
 		}
 	}
