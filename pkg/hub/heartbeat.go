@@ -119,6 +119,18 @@ type handshakes struct {
 	closed  bool
 }
 
+// ofUser returns the user's connections.
+func (s *handshakes) ofUser(user string) (of []*connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.pending {
+		if c.user == user {
+			of = append(of, c)
+		}
+	}
+	return of
+}
+
 // add reports whether handshakes are still taken.
 func (s *handshakes) add(c *connection) bool {
 	s.mu.Lock()

@@ -211,6 +211,9 @@ func (h *Hub) targets(o backplane.Operation) (targets []*connection) {
 			add(c)
 		}
 	case backplane.TargetUser:
+		if o.Kind == backplane.OpClose { // first: a connection is there until it is registered
+			targets = h.handshakes.ofUser(o.Target)
+		}
 		h.registry.eachMember(backplane.User(o.Target), add)
 	case backplane.TargetGroup:
 		h.registry.eachMember(backplane.Group(o.Target), add)

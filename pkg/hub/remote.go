@@ -35,7 +35,7 @@ func (h *Hub) CloseConnection(ctx context.Context, connectionID string, options 
 }
 
 // CloseUser closes all connections of a user, on all nodes, as CloseConnection does
-// one. That there are none is no error. An [UnansweredError] names nodes on which there
+// one, those included that have not finished their handshake. That there are none is no error. An [UnansweredError] names nodes on which there
 // may still be some.
 func (h *Hub) CloseUser(ctx context.Context, user string, options ...CloseOption) error {
 	if _, err := h.everywhere(ctx, closeOperation(backplane.TargetUser, user, options)); err != nil {
