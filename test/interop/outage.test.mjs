@@ -127,8 +127,9 @@ test("Redis restarts again and again under traffic", async (t) => {
   await member.invoke("JoinGroup", "traffic");
   let sent = 0, running = true;
   const outcomes = new Map(); // text to whether the sender was told that it went out
+  t.after(() => (running = false));
   const traffic = (async () => {
-    for (; running; sent++) {
+    for (; running && sender.connected; sent++) {
       const text = `${sent}`;
       outcomes.set(text, await sender.invoke("SendGroup", "traffic", text).then(() => true, () => false));
     }
@@ -149,6 +150,7 @@ test("Redis restarts again and again under traffic", async (t) => {
   }
   running = false;
   await traffic;
+  assert(sender.connected && member.connected, "connections outlive Redis");
 
   // None twice, none out of order, and none that nobody sent; those sent into a gap are lost.
   const numbers = () => member.take().map(([, text]) => Number(text));

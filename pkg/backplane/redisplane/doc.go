@@ -75,8 +75,10 @@
 // reading is heard, and one that was published before it is in the stream: so none is missed,
 // and what was heard or read once is not performed again. The reading is taken in when a
 // probe that was sent after it is heard, on the receive loop, so in order with everything
-// else. Where the entry is not in the stream any more, operations may have been missed, and
-// the hub is told.
+// else. Where the entry is not in the stream any more, because that has been trimmed,
+// operations may have been missed, and the hub is told. A stream too short for that is a new
+// one, of a Redis that has lost its data: then who asked for what was missed has been told that
+// this node did not answer, and all that is in the new one is read.
 //
 // Every interval of the probe the stream is read in the same way, without holding anything
 // back: the ledger gets on, and what was kept and could then not be published is performed.

@@ -112,6 +112,9 @@ func (p *Plane) catchUp(of part, since time.Duration) {
 			watcher.MissedUnknown()
 		}
 	}
+	if of.lost && !p.gate.open {
+		p.health.logger.Warn("redis has lost the operations that it kept: those that this node has not answered are not made up for", "prefix", a.prefix)
+	}
 	for _, e := range of.entries {
 		p.metrics.missed.Inc()
 		if watches {

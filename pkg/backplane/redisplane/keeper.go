@@ -75,6 +75,7 @@ type part struct {
 	// broken says that there may have been entries before these and after the ledger's
 	// position, or that there is no position to go on from.
 	broken bool
+	lost   bool // Redis has lost the stream that the position was in; this is another one
 	first  bool // the ledger's first
 }
 
@@ -254,9 +255,12 @@ func (k *keeper) fill(ctx context.Context, p *part, mark bool) (err error) {
 	} else {
 		var found bool
 		p.entries, found, err = k.entries(ctx, a.prefix, p.position, true)
-		p.broken = !found
-		if err == nil && p.broken && p.end == "" {
-			p.end, err = k.mark(ctx, a.prefix)
+		switch {
+		case err != nil:
+		case found:
+			p.end = p.position
+		default:
+			err = k.anew(ctx, p)
 		}
 	}
 	if err != nil {
@@ -264,8 +268,6 @@ func (k *keeper) fill(ctx context.Context, p *part, mark bool) (err error) {
 	}
 	if n := len(p.entries); n > 0 {
 		p.end = p.entries[n-1].id
-	} else if !p.broken {
-		p.end = p.position
 	}
 	for i, e := range p.entries {
 		if now > 0 {
@@ -273,6 +275,24 @@ func (k *keeper) fill(ctx context.Context, p *part, mark bool) (err error) {
 		}
 	}
 	return nil
+}
+
+// anew fills a part whose position is not in the stream. A stream that has been trimmed has
+// maxKept entries at least. One that has fewer is another one, in a Redis that has lost the
+// first: all that is in it is read.
+func (k *keeper) anew(ctx context.Context, p *part) (err error) {
+	if p.end == "" {
+		if p.end, err = k.mark(ctx, p.of.prefix); err != nil {
+			return err
+		}
+	}
+	p.entries, _, err = k.entries(ctx, p.of.prefix, "-", false)
+	p.broken = len(p.entries) >= maxKept
+	p.lost = !p.broken
+	if p.broken {
+		p.end, p.entries = p.entries[len(p.entries)-1].id, nil
+	}
+	return err
 }
 
 // mark appends an entry that says nothing but the time, which is its id.
