@@ -306,8 +306,8 @@ func (d *departure) header() *handoverID {
 // callName is the name of a hub's call: several hubs of one node share its peers.
 func (h *Hub) callName(call string) string { return "handover/" + call + "/" + h.prefix + h.name }
 
-// still stops what the client does: nothing more is read from it, it joins nothing, and
-// what it has invoked ends, or is ended.
+// still stops what the client does: nothing more is read from it, what it has invoked
+// ends, or is ended, and from then on it joins nothing.
 func (c *connection) still(ctx context.Context) error {
 	if !c.stateful.take(ctx) { // for good: Receive then waits for the connection's end
 		return errBusy
@@ -315,12 +315,12 @@ func (c *connection) still(ctx context.Context) error {
 	if !c.ready {
 		return errors.New("OnConnected has not returned")
 	}
-	c.mu.Lock()
-	c.joinless = true
-	c.mu.Unlock()
 	if !c.settleWithin(handoverWaiting, handoverRunning) {
 		return errBusy
 	}
+	c.mu.Lock()
+	c.joinless = true
+	c.mu.Unlock()
 	c.failInvocations(errLeaving)
 	c.hub.results.abandon(c)
 	return nil

@@ -51,11 +51,11 @@ type flawedAttachment struct {
 	f *flawed
 }
 
-func (a *flawedAttachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
-	if a.f.unheard.Load() && strings.HasPrefix(string(channels[0]), "connection:") {
-		return nil
+func (a *flawedAttachment) PublishCounted(ctx context.Context, body []byte, ch backplane.Channel) (int, error) {
+	if a.f.unheard.Load() && strings.HasPrefix(string(ch), "connection:") {
+		return 2, nil
 	}
-	return a.Attachment.Publish(ctx, body, channels...)
+	return a.Attachment.PublishCounted(ctx, body, ch)
 }
 
 func (a *flawedAttachment) Homes() backplane.Homes { return &flawedHomes{a.Attachment.Homes(), a.f} }

@@ -14,8 +14,8 @@ import (
 )
 
 // MaxCall is the greatest length of what a call brings, and of what it is answered, in
-// bytes.
-const MaxCall = 8 << 20
+// bytes. Only who has the cluster's key can have as much read.
+const MaxCall = 64 << 20
 
 const (
 	// maxCalls is how many calls a node serves at once; more are answered 503.

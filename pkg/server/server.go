@@ -93,6 +93,10 @@ var overHTTP2 = http.HTTP2Config{
 	WriteByteTimeout: patience,
 }
 
+// lastForwards is for how long a node that takes no more requests waits for those that it
+// is passing on, such as WebSockets that open at this moment, before it cuts them.
+const lastForwards = time.Second
+
 // Run serves until ctx ends, and then leaves: it is no longer ready, waits DrainDelay,
 // takes no more connections, tells the clients one after the other over DrainDuration
 // to reconnect elsewhere, waits until they are gone or ShutdownTimeout is over, cuts what
@@ -222,26 +226,32 @@ func (n *node) leave() error {
 	defer cancel()
 
 	ended := make([]error, len(n.Hubs)) // of each hub
-	var stopped error                   // of the public listener
-	var hubs, public sync.WaitGroup
+	stopped := make(chan error, 1)      // of the public listener
+	var hubs sync.WaitGroup
 	for i, h := range n.Hubs {
 		hubs.Go(func() { ended[i] = h.Shutdown(ctx) })
 	}
 	deaf := make(chan struct{}) // closed when no client can come any more
 	if n.public != nil {
 		n.public.RegisterOnShutdown(func() { close(deaf) })
-		public.Go(func() { stopped = stop(ctx, n.public) })
+		go func() { stopped <- stop(ctx, n.public) }() // joined below
 		<-deaf
+	} else {
+		stopped <- nil
 	}
 	// What other nodes forward is for the hubs, until these are done. What this node
 	// forwards has nobody to end it; its clients come again, and not here.
 	hubs.Wait()
 	if n.Peers != nil {
+		select {
+		case err := <-stopped:
+			stopped <- err
+		case <-time.After(lastForwards):
+		}
 		n.Peers.Close()
 	}
 	errs := append(ended, stop(ctx, n.peer))
-	public.Wait()
-	errs = append(errs, stopped)
+	errs = append(errs, <-stopped)
 	if n.Backplane != nil {
 		errs = append(errs, n.Backplane.Close())
 	}

@@ -69,12 +69,14 @@ func (e *Endpoint) elsewhere(w http.ResponseWriter, r *http.Request, identity *a
 // forward has another node serve the request. If the connection is not there and nothing
 // of the request has been read, it looks once more where it is.
 func (e *Endpoint) forward(w http.ResponseWriter, r *http.Request, q *question, home string) refusal {
+	c := e.m.cluster
 	refused := e.forwardTo(w, r, home)
+	if refused == unknownID || refused == badGateway {
+		c.located.forget(q.id)
+	}
 	if refused != unknownID {
 		return refused
 	}
-	c := e.m.cluster
-	c.located.forget(q.id)
 	if r.Body != nil && r.Body != http.NoBody {
 		return unknownID
 	}

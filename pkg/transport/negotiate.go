@@ -48,18 +48,18 @@ func (e *Endpoint) negotiate(w http.ResponseWriter, r *http.Request, identity *a
 	}
 	version := 0
 	if asked := queryParameter(r, "negotiateVersion"); asked != "" {
-		v, err := strconv.Atoi(asked)
+		v, err := strconv.ParseInt(asked, 10, 32)
 		if err != nil {
 			writeJSON(w, http.StatusOK, map[string]string{"error": "The client requested a non-integer protocol version."})
 			return
 		}
-		version = v
+		version = int(v)
 	}
 	if version < e.minimumVersion {
 		writeJSON(w, http.StatusOK, map[string]string{"error": "The client requested version '" + strconv.Itoa(version) + "', but the server does not support this version."})
 		return
 	}
-	stateful, _ := strconv.ParseBool(strings.ToLower(queryParameter(r, "useStatefulReconnect")))
+	stateful := strings.EqualFold(queryParameter(r, "useStatefulReconnect"), "true")
 	writeJSON(w, http.StatusOK, e.negotiated(min(version, maxNegotiateVersion), stateful, identity))
 }
 

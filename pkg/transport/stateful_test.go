@@ -106,6 +106,7 @@ func TestStatefulReconnectIsGranted(t *testing.T) {
 		{"not asked", "negotiateVersion=1", []EndpointOption{AllowStatefulReconnects()}, false},
 		{"declined", "negotiateVersion=1&useStatefulReconnect=false", []EndpointOption{AllowStatefulReconnects()}, false},
 		{"nonsense", "negotiateVersion=1&useStatefulReconnect=perhaps", []EndpointOption{AllowStatefulReconnects()}, false},
+		{"a number", "negotiateVersion=1&useStatefulReconnect=1", []EndpointOption{AllowStatefulReconnects()}, false},
 		{"not allowed", "negotiateVersion=1&useStatefulReconnect=true", nil, false},
 		{"where the id is the token", "useStatefulReconnect=true", []EndpointOption{AllowStatefulReconnects()}, false},
 		{"without WebSockets", "negotiateVersion=1&useStatefulReconnect=true", []EndpointOption{AllowStatefulReconnects(), Transports(LongPolling)}, false},

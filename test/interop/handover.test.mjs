@@ -42,6 +42,14 @@ class Subject {
     }
   }
 
+  /** Joins groups and leaves them, which is never refused. */
+  async wander() {
+    while (this.#running) {
+      await this.client.invoke("JoinGroup", `aside of ${this.name}`);
+      await this.client.invoke("LeaveGroup", `aside of ${this.name}`);
+    }
+  }
+
   stop() {
     this.#running = false;
   }
@@ -69,7 +77,7 @@ test(`${rounds(ROUNDS)} drains under traffic both ways`, async (t) => {
         await driver.invoke("Nothing");
       }
     };
-    const work = [drive(), ...subjects.map((subject) => subject.send(witnesses))];
+    const work = [drive(), ...subjects.flatMap((subject) => [subject.send(witnesses), subject.wander()])];
     await until("traffic flows", () => subjects.some(({ client }) => client.pending < 5) || undefined);
 
     await leaving.terminate();
