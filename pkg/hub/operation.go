@@ -244,7 +244,7 @@ func (e *remoteError) Error() string {
 
 // Is reports whether the text has a line that is the target's.
 func (e *remoteError) Is(target error) bool {
-	text := ""
+	var text string
 	switch target {
 	case ErrRemoved, ErrExpired:
 		text = target.Error()
