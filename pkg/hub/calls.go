@@ -46,12 +46,17 @@ func (c *connection) begin(i *invocation) (refusal string) {
 	return ""
 }
 
-// done undoes begin, and ends what belongs to the invocation.
+// done undoes begin, and ends what belongs to the invocation, the first time that it is
+// called.
 func (c *connection) done(i *invocation) {
 	i.cancel()
 	s := &c.calls
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if i.isDone {
+		return
+	}
+	i.isDone = true
 	if i.streaming || len(i.uploads) > 0 {
 		s.streams--
 	}

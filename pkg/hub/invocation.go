@@ -29,6 +29,7 @@ type invocation struct {
 
 	gaveBack atomic.Bool // see givePermitBack
 	answered atomic.Bool // see answer
+	isDone   bool        // see done; guarded by the mu of the connection's calls
 }
 
 // invocationKey is the context key of the invocation that code runs on behalf of.
@@ -248,8 +249,10 @@ func (c *connection) logFailure(what string, i *invocation, err error) {
 }
 
 // answer is complete for an invocation that has run, unless the hand-over of its
-// connection has answered it already.
+// connection has answered it already. What the invocation held is free by then: the client
+// may go on to the next one at once.
 func (c *connection) answer(i *invocation, result any, errorText string) {
+	c.done(i)
 	if !i.answered.Swap(true) {
 		c.complete(i.id, result, errorText)
 	}

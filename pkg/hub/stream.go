@@ -37,6 +37,7 @@ func (c *connection) endStream(i *invocation, err error) {
 		c.answer(i, nil, c.hub.withDetails("An error occurred on the server while streaming results.", err))
 		return
 	}
+	c.done(i)
 	if i.answered.Swap(true) {
 		return
 	}
