@@ -100,9 +100,10 @@ const lastForwards = time.Second
 // Run serves until ctx ends, and then leaves: it is no longer ready, waits DrainDelay,
 // takes no more connections, tells the clients one after the other over DrainDuration
 // to reconnect elsewhere, waits until they are gone or ShutdownTimeout is over, cuts what
-// it forwards to other nodes, and closes the backplane. So it returns within the sum of the three after ctx has ended:
-// nil if that went well, and an error if it could not listen, or had to cut what did
-// not end in time.
+// it forwards to other nodes, and closes the backplane. So it returns within the sum of the
+// three after ctx has ended, and up to 6s more if connections are handed over (see
+// [hub.Hub.Drain]): nil if that went well, and an error if it could not listen, or had to
+// cut what did not end in time.
 func Run(ctx context.Context, c Config) error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -247,6 +248,7 @@ func (n *node) leave() error {
 		case err := <-stopped:
 			stopped <- err
 		case <-time.After(lastForwards):
+		case <-ctx.Done():
 		}
 		n.Peers.Close()
 	}
