@@ -79,9 +79,16 @@ type Backplane interface {
 // concurrently, but not from Deliver.
 //
 // What one node publishes on one channel reaches each subscribed node in the order
-// of the Publish calls and at most once. Nothing is kept for a node that is away but what
-// PublishKept publishes.
+// of the Publish calls and at most once. Channels of one partition share one order, whoever
+// publishes; of what is published in different partitions nothing is known. Nothing is kept
+// for a node that is away but what PublishKept publishes.
 type Attachment interface {
+	// Partition returns the number of the partition that a channel lies in: at least 0,
+	// and the same on all nodes and always. All subscribers see one order over all channels
+	// of a partition, as far as the backplane does not fail over in between. The in-process
+	// backplane has one partition, 0, as has one over a single Redis.
+	Partition(ch Channel) int
+
 	// Publish hands body to the nodes subscribed to each of the channels, the
 	// caller's own included; none is no error. A node subscribed to several of them
 	// gets it on each. It returns when that is done, or an error that wraps

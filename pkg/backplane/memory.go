@@ -187,6 +187,9 @@ type attachment struct {
 	holders  map[Channel]int // guarded by bus.mu; never 0; nil once ended
 }
 
+// Partition implements [Attachment].
+func (a *attachment) Partition(Channel) int { return 0 }
+
 // Publish implements [Attachment].
 func (a *attachment) Publish(ctx context.Context, body []byte, channels ...Channel) error {
 	_, err := a.publishWhenRoom(ctx, body, channels)

@@ -25,6 +25,9 @@ type attachment struct {
 	released bool // guarded by the subscriber's mu: holds nothing, and may not
 }
 
+// Partition implements [backplane.Attachment].
+func (a *attachment) Partition(backplane.Channel) int { return 0 }
+
 // Publish implements [backplane.Attachment].
 func (a *attachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
 	_, err := a.publish(ctx, body, channels)
