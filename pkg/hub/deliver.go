@@ -23,7 +23,7 @@ func (h receiver) Deliver(ch backplane.Channel, body []byte) {
 	case backplane.IsOperation(body):
 		var o backplane.Operation
 		if o, err = backplane.ParseOperation(body, h.connections.Keys, h.address(ch)); err == nil {
-			if !h.handovers.intercept(o) {
+			if !h.handovers.intercept(ch, o) {
 				h.receiveOperation(o)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/heliograph/heliograph/pkg/auth"
@@ -23,12 +24,15 @@ import (
 //     end with an error.
 //  2. prepare: the successor gets to know the connection, becomes a member of its
 //     channels, and delivers nothing to it yet. Once its subscriptions are confirmed it
-//     publishes a fence on the connection's channel, to which both are subscribed.
-//  3. The backplane has one order over all channels. What the leaving node hears before
-//     the fence it delivers, and what the successor hears after it, that one does.
-//  4. complete: the leaving node sends what it has left to send, what the client has not
-//     acknowledged, the counters, and the groups that are left: the successor keeps those
-//     that it has left too, so that a removal holds whichever of them heard it.
+//     publishes fences: one in each partition that channels of the connection lie in, on
+//     a channel to which both are subscribed.
+//  3. The backplane has one order over all channels of a partition. What the leaving node
+//     hears there before the fence it delivers, and what the successor hears after it,
+//     that one does. What is asked of the connection by its id is fenced as its channel.
+//  4. complete, after the last fence: the leaving node sends what it has left to send, what
+//     the client has not acknowledged, the counters, and the groups that are left: the
+//     successor keeps those that it has left too, so that a removal holds whichever of them
+//     heard it.
 //  5. The home record is moved, by compare-and-set.
 //  6. admit: the successor lets the client come; the leaving node cuts the socket, without
 //     a closing handshake, so that the client does come, and forgets the connection.
@@ -66,10 +70,18 @@ type departure struct {
 	id     backplane.OperationID
 	to     peer.Node
 	who    *auth.Identity // that the successor was told
-	fenced chan struct{}  // closed by cut
+	groups []groupState   // that it is told
+	fenced chan struct{}  // closed by the last cut
+
+	// What is published by the connection's id is the successor's, and so what this node
+	// sends to it is to be published too.
+	indirect atomic.Bool
+
+	// Changed under the handovers' mu, by the receive loop alone, which may read it without.
+	fences fences
+	begun  bool // fences have been heard
 
 	// Guarded by the handovers' mu; noted no more once fenced is closed.
-	isCut   bool
 	refused bool                // a close was asked for
 	removed map[string]struct{} // groups that it was removed from
 	nothing bool                // it was removed from all groups
@@ -78,7 +90,7 @@ type departure struct {
 // note takes heed of an operation that is performed at the same time: the export must
 // not be ahead of it.
 func (d *departure) note(o backplane.Operation) {
-	if d.isCut || !d.isTargetOf(o) {
+	if len(d.fences) == 0 || !d.isTargetOf(o) {
 		return
 	}
 	switch o.Kind {
@@ -108,16 +120,27 @@ func (d *departure) isTargetOf(o backplane.Operation) bool {
 	return false
 }
 
-// cut is where the connection ends to be this node's: at the fence. The receive loop
-// calls it.
-func (d *departure) cut() {
-	if d.isCut {
+// cut is where the connection ends to be this node's, as far as a partition goes: at the
+// fence that was heard on the channel. The receive loop calls it.
+func (d *departure) cut(ch backplane.Channel) {
+	if !d.fences.heard(d.hub.attachment.Partition(ch)) {
 		return
 	}
-	d.isCut = true
-	d.c.delist()
-	d.c.out.freeze()
-	close(d.fenced)
+	d.begun = true
+	if d.isCutFrom(backplane.Connection(d.c.id)) {
+		d.indirect.Store(true)
+	}
+	if len(d.fences) == 0 {
+		d.c.delist()
+		d.c.out.freeze()
+		close(d.fenced)
+	}
+}
+
+// isCutFrom reports whether what comes on the channel is the successor's. It is called with
+// the handovers' mu held, or by the receive loop.
+func (d *departure) isCutFrom(ch backplane.Channel) bool {
+	return !d.fences.unheard(d.hub.attachment.Partition(ch))
 }
 
 // delist takes a connection out of the registry. Its channels stay subscribed until
@@ -165,12 +188,17 @@ func (d *departure) do(ctx context.Context, nodes []backplane.NodeState) (err er
 	if epoch == 0 {
 		return errors.New("the connection has no home record")
 	}
-	d.who = handover.Identity
+	d.who, d.groups = handover.Identity, c.groupStates(nil)
 	defer func() {
 		if err != nil {
 			c.link.TakeBack(epoch)
 		}
 	}()
+	d.fences = h.fencesOf(c.id, c.user, d.groups)
+	channels := d.fences.channels()
+	h.attachment.Subscribe(channels...) // also if the connection leaves a group meanwhile
+	defer h.attachment.Unsubscribe(channels...)
+	c.stateful.departure.Store(d)
 	h.handovers.depart(d)
 	left := false
 	defer func() { h.handovers.departed(d, left) }()
@@ -188,7 +216,7 @@ func (d *departure) do(ctx context.Context, nodes []backplane.NodeState) (err er
 	case <-c.ctx.Done():
 		return ErrNoConnection
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the fence: %w", ctx.Err())
+		return fmt.Errorf("wait for the fences: %w", ctx.Err())
 	}
 	if err := d.complete(ctx); err != nil {
 		return err
@@ -213,7 +241,7 @@ func (d *departure) prepare(ctx context.Context, handover transport.Handover, no
 		User: []byte(c.user), Subject: []byte(d.who.Subject), Claims: d.who.Claims,
 		Authenticated: d.who.Authenticated, Expires: d.who.Expires,
 		CloseOnExpiry: handover.CloseOnExpiry, Spent: handover.Spent, Opened: c.opened,
-		Protocol: c.protocol().Name(), Groups: c.groupStates(nil),
+		Protocol: c.protocol().Name(), Groups: d.groups,
 	}
 	first := rand.IntN(len(nodes))
 	errs := []error{errNoSuccessor}
@@ -240,7 +268,7 @@ func (d *departure) prepare(ctx context.Context, handover transport.Handover, no
 	return errors.Join(errs...)
 }
 
-// complete sends the successor what it is to go on from. It is called after the fence.
+// complete sends the successor what it is to go on from. It is called after the fences.
 func (d *departure) complete(ctx context.Context) error {
 	c := d.c
 	if d.refused {

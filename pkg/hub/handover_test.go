@@ -133,7 +133,7 @@ func heldBy(nodes []*berth, id string) *berth {
 }
 
 // fleets are the ways to connect nodes.
-var fleets = map[string]func(t *testing.T, nodes int, options ...Option) []*berth{"in process": onBus, "Redis": onRedis}
+var fleets = map[string]func(t *testing.T, nodes int, options ...Option) []*berth{"in process": onBus, "Redis": onRedis, "partitions": onPartitions}
 
 func TestHandOver(t *testing.T) {
 	for name, start := range fleets {

@@ -98,12 +98,24 @@ func (h *Hub) sendHere(ctx context.Context, id string, m protocol.Message) (here
 				continue
 			}
 		}
-		if here, err := c.sendHere(m); here {
-			return true, err
+		if !c.isIndirect() {
+			if here, err := c.sendHere(m); here {
+				return true, err
+			}
 		}
 		h.sends.begin(id)
 		return false, nil
 	}
+}
+
+// isIndirect reports whether what is published to the connection goes to the node that it
+// is being handed over to, so that what is sent to it must not overtake that.
+func (c *connection) isIndirect() bool {
+	if c.stateful == nil {
+		return false
+	}
+	d := c.stateful.departure.Load()
+	return d != nil && d.indirect.Load()
 }
 
 func (c *connection) detour() *detour {

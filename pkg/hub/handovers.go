@@ -18,8 +18,8 @@ const (
 
 // handovers are the connections of this node that are on their way to another one, or
 // from one. The receive loop looks here first, since a hand-over is a cut in the order
-// of what arrives: before the fence the connection is the leaving node's, after it the
-// successor's.
+// of what arrives: before the fence of a partition what comes there is the leaving node's to
+// deliver, after it the successor's.
 //
 // Lock order: mu, then a connection's.
 type handovers struct {
@@ -44,13 +44,13 @@ func (t *handovers) depart(d *departure) {
 	t.busy.Store(true)
 }
 
-// tryAgain gives a departure another id, so that the fence of a successor that has been
-// given up means nothing any more. It reports whether that has not come yet.
+// tryAgain gives a departure another id, so that the fences of a successor that has been
+// given up mean nothing any more. It reports whether none has come yet.
 func (t *handovers) tryAgain(d *departure) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.id = newOperationID()
-	return !d.isCut
+	return !d.begun
 }
 
 // departed ends a departure. left says that the connection is another node's now.
@@ -166,8 +166,8 @@ func (t *handovers) one(r *registry, id string, f func(*connection)) {
 
 // intercept takes fences, and operations on one connection that this node is not to
 // answer, or not yet. The receive loop calls it before it does anything else with an
-// operation.
-func (t *handovers) intercept(o backplane.Operation) (taken bool) {
+// operation that has come on the channel.
+func (t *handovers) intercept(ch backplane.Channel, o backplane.Operation) (taken bool) {
 	if !t.busy.Load() {
 		return o.Kind == backplane.OpFence
 	}
@@ -177,10 +177,10 @@ func (t *handovers) intercept(o backplane.Operation) (taken bool) {
 	switch {
 	case o.Kind == backplane.OpFence:
 		if d != nil && d.id == o.ID {
-			d.cut()
+			d.cut(ch)
 		}
 		if a != nil && a.id == o.ID {
-			a.open()
+			a.open(ch)
 		}
 		if heard := t.marks[o.ID]; heard != nil {
 			close(heard)
@@ -194,9 +194,9 @@ func (t *handovers) intercept(o backplane.Operation) (taken bool) {
 		return false
 	case d != nil:
 		d.note(o)
-		return d.isCut
+		return d.isCutFrom(ch)
 	case a != nil:
-		if a.isOpen && len(a.later) < maxLater {
+		if a.isOpenTo(ch) && len(a.later) < maxLater {
 			a.later = append(a.later, o)
 		}
 		return true

@@ -27,22 +27,22 @@ type arrival struct {
 	hub    *Hub
 	c      *connection
 	id     backplane.OperationID
-	opened chan struct{} // closed by open
+	opened chan struct{} // closed when the last fence has been heard
 	over   chan struct{} // closed when the connection has been admitted or dropped
 
 	// Guarded by the handovers' mu.
-	isOpen    bool
 	completed bool
 	later     []backplane.Operation // asked of the connection since the fence
 
 	taken taken
 }
 
-// taken is what has arrived for a connection since the fence, until it is known which
-// groups it is still in. Its mu may be taken under the locks of the registry.
+// taken is what has arrived for a connection since the fences, until it is known which
+// groups it is still in. Its mu may be taken under the handovers' and the locks of the
+// registry.
 type taken struct {
 	mu     sync.Mutex
-	isOpen bool
+	fences fences
 	bytes  int
 	frames []takenFrame
 }
@@ -52,23 +52,30 @@ type takenFrame struct {
 	frame   []byte
 }
 
-// open is where the connection begins to be this node's: at the fence. The receive loop
-// calls it.
-func (a *arrival) open() {
-	if a.isOpen {
-		return
-	}
-	a.isOpen = true
+// open is where the connection begins to be this node's, as far as a partition goes: at the
+// fence that was heard on the channel. The receive loop calls it.
+func (a *arrival) open(ch backplane.Channel) {
 	a.taken.mu.Lock()
-	a.taken.isOpen = true
-	a.taken.mu.Unlock()
-	close(a.opened)
+	defer a.taken.mu.Unlock()
+	if a.taken.fences.heard(a.hub.attachment.Partition(ch)) && len(a.taken.fences) == 0 {
+		close(a.opened)
+	}
+}
+
+// isOpenTo reports whether what comes on the channel is this node's.
+func (a *arrival) isOpenTo(ch backplane.Channel) bool {
+	a.taken.mu.Lock()
+	defer a.taken.mu.Unlock()
+	return !a.taken.fences.unheard(a.hub.attachment.Partition(ch))
 }
 
 // take puts a frame that has arrived on a channel into the connection's queue, or keeps
-// it for that. The errors are those of outbound.enqueue.
+// it for that. The errors are those of outbound.enqueue. The receive loop calls it.
 func (c *connection) take(ch backplane.Channel, frame []byte) error {
 	if c.stateful != nil {
+		if d := c.stateful.departure.Load(); d != nil && d.isCutFrom(ch) {
+			return errHandedOver
+		}
 		if a := c.stateful.arrival.Load(); a != nil {
 			if err, taken := a.take(ch, frame); taken {
 				return err
@@ -86,7 +93,7 @@ func (a *arrival) take(ch backplane.Channel, frame []byte) (err error, taken boo
 	switch {
 	case a.c.stateful.arrival.Load() != a:
 		return nil, false
-	case !t.isOpen:
+	case t.fences.unheard(a.hub.attachment.Partition(ch)):
 		return errOutboundClosed, true
 	case len(t.frames) > 0 && (t.bytes+len(frame) > a.hub.maxQueueBytes || len(t.frames) >= a.hub.maxQueueFrames):
 		return errSlowConsumer, true
@@ -130,7 +137,7 @@ func (h *Hub) refuseHandovers() {
 	}
 }
 
-// answerPrepare takes a connection in readiness, and publishes the fence.
+// answerPrepare takes a connection in readiness, and publishes the fences.
 func (h *Hub) answerPrepare(ctx context.Context, _ string, body []byte) ([]byte, error) {
 	var p preparation
 	if err := decodeHandover(body, &p); err != nil {
@@ -144,6 +151,8 @@ func (h *Hub) answerPrepare(ctx context.Context, _ string, body []byte) ([]byte,
 		return nil, fmt.Errorf("this node does not hear: %w", err)
 	}
 	a := &arrival{hub: h, id: p.Handover, opened: make(chan struct{}), over: make(chan struct{})}
+	a.taken.fences = h.fencesOf(p.Connection, string(p.User), p.Groups)
+	channels := a.taken.fences.channels()
 	_, err = h.connections.Adopt(p.handover(), func(link *transport.Connection) transport.Session {
 		a.c = h.newConnection(link, string(p.User))
 		a.c.standBy(a, encoding, p.Opened)
@@ -152,27 +161,42 @@ func (h *Hub) answerPrepare(ctx context.Context, _ string, body []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	h.work.Go(a.supervise)
+	subscribed := h.attachment.Subscribe(channels...) // also if the connection leaves a group meanwhile
+	h.work.Go(func() {
+		defer h.attachment.Unsubscribe(channels...)
+		a.supervise()
+	})
 	if !h.handovers.arrive(a) {
 		close(a.over)
 		a.forget()
 		return nil, errors.New("too many connections are being handed over")
 	}
-	if err := a.prepare(ctx, p.Groups); err != nil {
+	err = a.c.enlist(ctx, p.Groups)
+	if err == nil {
+		err = subscribed(ctx)
+	}
+	if err == nil {
+		err = a.publishFences(ctx, channels)
+	}
+	if err != nil {
 		a.drop()
 		return nil, err
 	}
 	return nil, nil
 }
 
-// prepare makes the connection a member of its channels and publishes the fence.
-func (a *arrival) prepare(ctx context.Context, groups []groupState) error {
-	if err := a.c.enlist(ctx, groups); err != nil {
-		return err
-	}
+// publishFences publishes the fences at the same time, so that little is kept between the
+// first and the last. Their goroutines, one for each partition, end when it returns.
+func (a *arrival) publishFences(ctx context.Context, channels []backplane.Channel) error {
 	fence := backplane.Operation{ID: a.id, Kind: backplane.OpFence, TargetKind: backplane.TargetConnection, Target: a.c.id}
-	if err := a.hub.publishOperation(ctx, backplane.Connection(a.c.id), fence); err != nil {
-		return fmt.Errorf("publish fence: %w", err)
+	errs := make([]error, len(channels))
+	var publishing sync.WaitGroup
+	for i, ch := range channels {
+		publishing.Go(func() { errs[i] = a.hub.publishOperation(ctx, ch, fence) })
+	}
+	publishing.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("publish fences: %w", err)
 	}
 	return nil
 }
@@ -192,7 +216,7 @@ func (h *Hub) answerComplete(ctx context.Context, _ string, body []byte) ([]byte
 	case <-a.over:
 		return nil, errNoArrival
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the fence: %w", ctx.Err())
+		return nil, fmt.Errorf("wait for the fences: %w", ctx.Err())
 	}
 	return nil, a.complete(&s)
 }

@@ -38,7 +38,7 @@ func (h receiver) Missed(ch backplane.Channel, body []byte, age time.Duration) {
 	case err != nil:
 		h.metrics.malformed.Inc()
 		h.logger.Debug("operation that was missed ignored", "hub", h.name, "error", err)
-	case !isKept(o) || h.handovers.intercept(o):
+	case !isKept(o) || h.handovers.intercept(ch, o):
 	case o.Kind == backplane.OpAddToGroup:
 		h.addMissed(o, age)
 	default:

@@ -42,10 +42,11 @@ type stateful struct {
 	received atomic.Int64 // highest number that has come
 	ackDue   atomic.Bool  // the client is to hear of it
 
-	arrival  atomic.Pointer[arrival] // by which it comes to this node, until that has all
-	detour   atomic.Pointer[detour]  // how this node sends to it, if not directly
-	resuming sync.Mutex              // one Resumed at a time
-	turn     chan struct{}           // of capacity 1: held by Receive, or for good by who hands the connection over
+	arrival   atomic.Pointer[arrival]   // by which it comes to this node, until that has all
+	departure atomic.Pointer[departure] // by which it leaves this node: the connection is not used after it
+	detour    atomic.Pointer[detour]    // how this node sends to it, if not directly
+	resuming  sync.Mutex                // one Resumed at a time
+	turn      chan struct{}             // of capacity 1: held by Receive, or for good by who hands the connection over
 }
 
 // statefulVersion is the protocol version that has Ack and Sequence.
