@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // A Channel is an address on the backplane, such as "user:ada" or "group:room",
@@ -45,6 +46,22 @@ var (
 	ErrClosed = errors.New("backplane closed")
 )
 
+// A DeafError is why a node does not hear what is published.
+type DeafError struct {
+	// Since is from when on something may not have been heard.
+	Since time.Time
+	// Err is the latest reason.
+	Err error
+}
+
+// Error implements error.
+func (e *DeafError) Error() string {
+	return fmt.Sprintf("does not hear the cluster since %s: %v", e.Since.Format(time.RFC3339), e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *DeafError) Unwrap() error { return e.Err }
+
 // A Backplane is one node's access to all nodes of its cluster. Its methods may be
 // called concurrently, but not from Deliver.
 type Backplane interface {
@@ -65,9 +82,19 @@ type Backplane interface {
 	NodeID() string
 
 	// Healthy returns nil while the node hears what is published, and otherwise says
-	// since when and why it does not. The in-process backplane is always healthy
-	// until it is closed. After Close it returns [ErrClosed].
+	// since when and why it does not, in a [DeafError]. The in-process backplane is
+	// always healthy until it is closed. After Close the error wraps [ErrClosed].
 	Healthy() error
+
+	// Heard returns when the latest that the node has published to itself and heard was
+	// published: the proof that it heard after that. It is the zero time if there was none
+	// yet. In process it is now, until Close.
+	Heard() time.Time
+
+	// Others returns the other nodes as the last look at the roster found them, whatever
+	// they serve: it neither waits nor fails, and where the backplane is away, that look may
+	// be long ago. In process there are none, since nobody has to be reached.
+	Others() []NodeState
 
 	// Close ends all attachments, and all goroutines before it returns: so it waits
 	// for a Deliver call in progress. Publish and Wait calls in progress end with

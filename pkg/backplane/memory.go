@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A Bus joins nodes in one process to a cluster. Nothing leaves the process and no
@@ -95,6 +96,17 @@ func (m *Memory) Healthy() error {
 	}
 	return nil
 }
+
+// Heard implements [Backplane].
+func (m *Memory) Heard() time.Time {
+	if m.Healthy() != nil {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
+// Others implements [Backplane].
+func (m *Memory) Others() []NodeState { return nil }
 
 // Attach implements [Backplane].
 func (m *Memory) Attach(prefix string, r Receiver) (Attachment, error) {

@@ -37,6 +37,19 @@ func (d *directory) find(prefix, id string) (n backplane.NodeState, known, settl
 	return backplane.NodeState{}, false, looked
 }
 
+// others returns those that are known, but for the node self.
+func (d *directory) others(self string) []backplane.NodeState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var others []backplane.NodeState
+	for id, a := range d.known {
+		if id != self {
+			others = append(others, a.state())
+		}
+	}
+	return others
+}
+
 // replace takes over who is known after a look.
 func (d *directory) replace(known map[string]announcement) {
 	d.mu.Lock()

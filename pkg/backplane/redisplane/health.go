@@ -2,7 +2,6 @@ package redisplane
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,7 +39,7 @@ func (h *health) check() error {
 	if h.err == nil {
 		return nil
 	}
-	return fmt.Errorf("does not hear the cluster since %s: %w", h.since.Format(time.RFC3339), h.err)
+	return &backplane.DeafError{Since: h.since, Err: h.err}
 }
 
 // gaps returns how many gaps there were and how long they lasted, the present one

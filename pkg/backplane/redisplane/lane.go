@@ -143,6 +143,13 @@ func (l *lane) enqueue(r *request, first bool) error {
 	return nil
 }
 
+// waiting returns what is in the queue; what is in flight is not.
+func (l *lane) waiting() (messages, bytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.messages, l.bytes
+}
+
 // abandon takes what still waits of the request out of the queue, since its publisher
 // has reason to wait no longer, and returns what can be said of the rest. The request is
 // not used again: the lane may know it for longer.

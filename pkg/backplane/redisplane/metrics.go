@@ -95,6 +95,17 @@ func (p *Plane) collectors() []prometheus.Collector {
 			}
 			return 1
 		}),
+		gauge("receive_lag_seconds", "Age of the oldest own probe that has not been heard yet, or else how long the last one took.", func() float64 {
+			return p.prober.lag.now().Seconds()
+		}),
+		gauge("publish_queue_messages", "Messages that wait to be published.", func() float64 {
+			messages, _ := p.lane.waiting()
+			return float64(messages)
+		}),
+		gauge("publish_queue_bytes", "What they are counted as, in bytes: channel, body and 128 more each.", func() float64 {
+			_, bytes := p.lane.waiting()
+			return float64(bytes)
+		}),
 		counter("gaps_total", "Times in which the node was deaf after it had heard.", func() float64 {
 			gaps, _ := p.health.gaps()
 			return float64(gaps)

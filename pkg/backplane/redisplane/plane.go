@@ -119,6 +119,12 @@ func (p *Plane) NodeID() string { return p.id }
 // back over that connection.
 func (p *Plane) Healthy() error { return p.health.check() }
 
+// Heard implements [backplane.Backplane], by the node's own probe.
+func (p *Plane) Heard() time.Time { return p.prober.lag.proven() }
+
+// Others implements [backplane.Backplane].
+func (p *Plane) Others() []backplane.NodeState { return p.roster.directory.others(p.id) }
+
 // Attach implements [backplane.Backplane].
 func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachment, error) {
 	if err := backplane.CheckPrefix(prefix); err != nil {

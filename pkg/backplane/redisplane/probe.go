@@ -33,6 +33,7 @@ type prober struct {
 	begin time.Time     // what probes count their time from
 	now   chan struct{} // of capacity 1: probe at once
 	heard atomic.Uint64 // probes heard
+	lag   lag           // of what is heard
 
 	// run's alone:
 
@@ -74,7 +75,8 @@ func (p *prober) isProbe(body []byte) (sent time.Duration, ok bool) {
 	}
 	sent = time.Duration(binary.BigEndian.Uint64(at))
 	p.heard.Add(1)
-	p.metrics.probe.Observe((time.Since(p.begin) - sent).Seconds())
+	took := p.lag.heard(p.begin.Add(sent))
+	p.metrics.probe.Observe(took.Seconds())
 	return sent, true
 }
 
@@ -144,6 +146,7 @@ func (p *prober) send() {
 	}
 	p.wanted = false
 	p.sent = time.Now()
+	p.lag.sent(p.sent)
 	body := binary.BigEndian.AppendUint64(bytes.Clone(probePrefix), uint64(p.sent.Sub(p.begin)))
 	p.request, _ = p.lane.probe(body, p.subscriber.node)
 }
