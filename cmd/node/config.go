@@ -46,6 +46,8 @@ type config struct {
 
 	RequireSignedEnvelopes bool `env:"HELIOGRAPH_REQUIRE_SIGNED_ENVELOPES" help:"Ignore what comes over Redis and is not signed with a cluster key, the plain JSON form included. Nodes always sign what they publish."`
 
+	StrictReadiness bool `env:"HELIOGRAPH_STRICT_READINESS" help:"Say at /readyz that the node is not ready whenever it does not hear the others. Without it: only if another node does hear."`
+
 	ReconnectAfterGap string `default:"none" enum:"none,stateful,all" env:"HELIOGRAPH_RECONNECT_AFTER_GAP" help:"Whose clients are told to reconnect when the node has been deaf to the others, and may have missed messages: none, stateful (those with stateful reconnect) or all."`
 
 	CloseOnAuthenticationExpiration bool `env:"HELIOGRAPH_CLOSE_ON_AUTHENTICATION_EXPIRATION" help:"Close connections when the tokens end that they were opened with."`

@@ -59,6 +59,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) erro
 		PeerAdvertise:   c.PeerAdvertise,
 		AdminListen:     c.AdminListen,
 		Backplane:       plane,
+		StrictReadiness: c.StrictReadiness,
 		Gatherer:        metrics,
 		DrainDelay:      c.DrainDelay,
 		DrainDuration:   c.DrainDuration,

@@ -26,9 +26,7 @@ func (n *node) adminHandler() http.Handler {
 	return mux
 }
 
-// readyz says whether the node should get connections. Trouble with the backplane
-// does not make it unready: it most likely is every node's trouble, and a cluster
-// without any ready node serves nobody.
+// readyz says whether the node should get connections.
 func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
 	var report strings.Builder
 	check := func(name string, err error) {
@@ -43,8 +41,12 @@ func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
 		unready = errors.New("leaving")
 	}
 	check("serving", unready)
-	if n.Backplane != nil {
-		check("backplane", n.Backplane.Healthy())
+	if n.readiness != nil {
+		ready, err := n.readiness.check(r.Context())
+		check("backplane", err)
+		if !ready {
+			unready = err
+		}
 	}
 	if unready != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)

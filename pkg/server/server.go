@@ -56,6 +56,10 @@ type Config struct {
 	// Backplane is closed after the hubs, and reported by /readyz?verbose. Other nodes are
 	// told by it where to find this one. May be nil.
 	Backplane backplane.Backplane
+	// StrictReadiness makes a node that does not hear the cluster say at /readyz that it is
+	// not ready. The default is that it says so only if another node, asked by way of Peers,
+	// has heard since: what all nodes suffer from must not leave the cluster without any.
+	StrictReadiness bool
 	// Gatherer is what /metrics shows. Nil: nothing.
 	Gatherer prometheus.Gatherer
 	// DrainDelay is how long a leaving node, which says at /readyz that it is not ready,
@@ -115,6 +119,9 @@ func Run(ctx context.Context, c Config) error {
 		return errors.New("the default mux is not for the public: packages put profiles on it")
 	}
 	n := &node{Config: c, failed: make(chan error, 3)}
+	if c.Backplane != nil {
+		n.readiness = newReadiness(c.Backplane, c.Peers, c.StrictReadiness)
+	}
 	if err := n.listen(); err != nil {
 		return errors.Join(err, n.leave())
 	}
@@ -132,6 +139,7 @@ func Run(ctx context.Context, c Config) error {
 type node struct {
 	Config
 	public, peer, admin *http.Server // nil until listening
+	readiness           *readiness   // nil: there is no backplane
 	leaving             atomic.Bool
 	serving             sync.WaitGroup // the goroutines in http.Server.Serve, which leave ends
 	failed              chan error     // one for each of them
