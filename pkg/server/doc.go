@@ -8,7 +8,8 @@
 // reach:
 //
 //	/livez           200 while the process can answer
-//	/readyz          200 while the node takes connections; ?verbose says more
+//	/readyz          200 while the node takes connections, and is not deaf to a cluster
+//	                 in which another node hears; ?verbose says more
 //	/metrics         in Prometheus' text format
 //	/debug/pprof/    profiles, for go tool pprof
 //
