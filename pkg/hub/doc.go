@@ -48,8 +48,9 @@
 //
 // Everything that was sent to a group after Groups().Add returned reaches the new
 // member. What one node sends to one user or group arrives in order and at most once.
-// Sends to single connections of the same node do not pass the backplane and so have
-// no order relative to sends to groups. Nothing is kept for those who are away, but for
+// Sends to different users, groups and connections have no order relative to each other:
+// the backplane may spread channels over partitions, and what goes to single connections of
+// the same node does not pass it. Nothing is kept for those who are away, but for
 // clients with stateful reconnect, who have some seconds to come back.
 //
 // # Locks
