@@ -110,6 +110,12 @@ func (c *cluster) gaps() [][]Span {
 	return all
 }
 
+func (n *node) gapCount() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.gaps)
+}
+
 // A watcher records its node's gaps, before anything is delivered after them.
 type watcher struct{ *node }
 
