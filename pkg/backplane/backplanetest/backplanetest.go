@@ -55,6 +55,8 @@ func Run(t *testing.T, cluster func(t *testing.T) Cluster) {
 		{"PublishUnderEndingContext", testPublishUnderEndingContext},
 		{"PublishCounted", testPublishCounted},
 		{"PublishCountedFails", testPublishCountedFails},
+		{"PublishKept", testPublishKept},
+		{"PublishKeptFails", testPublishKeptFails},
 
 		{"Nodes", testNodes},
 		{"NodesHear", testNodesHear},
