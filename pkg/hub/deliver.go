@@ -36,7 +36,7 @@ func (h receiver) Deliver(ch backplane.Channel, body []byte) {
 		err = h.deliverMessage(ch, body)
 	}
 	if err != nil {
-		h.metrics.malformed.Inc()
+		h.metrics.unread(err).Inc()
 		h.logger.Debug("message from the backplane ignored", "hub", h.name, "error", err)
 	}
 }

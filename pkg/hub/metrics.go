@@ -1,6 +1,12 @@
 package hub
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heliograph/heliograph/pkg/backplane"
+)
 
 // metrics are the hub's, labelled with its name.
 type metrics struct {
@@ -14,7 +20,7 @@ type metrics struct {
 	handedOver    prometheus.Counter
 	notHandedOver prometheus.Counter
 	takenOver     prometheus.Counter
-	malformed     prometheus.Counter
+	malformed     *prometheus.CounterVec
 	invocations   *prometheus.CounterVec
 
 	succeeded, failed, unknownMethod, badArguments, unauthorized prometheus.Counter // of invocations
@@ -40,10 +46,15 @@ func newMetrics(hub string) *metrics {
 		notHandedOver: counter("not_handed_over_total", "Connections closed because they could not be handed over to another node."),
 		takenOver:     counter("taken_over_total", "Connections taken over from another node."),
 		ackPauses:     counter("unacknowledged_pauses_total", "Times that nothing more was sent to a client until it acknowledged what it had been sent."),
-		malformed:     counter("malformed_envelopes_total", "Messages from the backplane that could not be read."),
+		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "heliograph_hub_malformed_envelopes_total", Help: "Bodies from the backplane that could not be read, by reason: malformed, version, forged.", ConstLabels: labels,
+		}, []string{"reason"}),
 		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "heliograph_hub_invocations_total", Help: "Invocations by clients, by result: ok, error, unknown_method, bad_arguments, unauthorized.", ConstLabels: labels,
 		}, []string{"result"}),
+	}
+	for _, err := range []error{backplane.ErrMalformed, backplane.ErrVersion, backplane.ErrForged} {
+		m.unread(err) // so that they are there from the beginning
 	}
 	m.succeeded = m.invocations.WithLabelValues("ok")
 	m.failed = m.invocations.WithLabelValues("error")
@@ -51,6 +62,18 @@ func newMetrics(hub string) *metrics {
 	m.badArguments = m.invocations.WithLabelValues("bad_arguments")
 	m.unauthorized = m.invocations.WithLabelValues("unauthorized")
 	return m
+}
+
+// unread returns the counter of bodies that could not be read for that reason.
+func (m *metrics) unread(err error) prometheus.Counter {
+	reason := "malformed"
+	switch {
+	case errors.Is(err, backplane.ErrVersion):
+		reason = "version"
+	case errors.Is(err, backplane.ErrForged):
+		reason = "forged"
+	}
+	return m.malformed.WithLabelValues(reason)
 }
 
 func (m *metrics) all() []prometheus.Collector {

@@ -36,7 +36,7 @@ func (h receiver) Missed(ch backplane.Channel, body []byte, age time.Duration) {
 	o, err := backplane.ParseOperation(body, h.connections.Keys, h.address(ch))
 	switch {
 	case err != nil:
-		h.metrics.malformed.Inc()
+		h.metrics.unread(err).Inc()
 		h.logger.Debug("operation that was missed ignored", "hub", h.name, "error", err)
 	case !isKept(o) || h.handovers.intercept(ch, o):
 	case o.Kind == backplane.OpAddToGroup:

@@ -357,10 +357,31 @@ func TestForgedOperation(t *testing.T) {
 		}
 	}
 	await.Until(t, "all are refused", func() error {
-		if n := testutil.ToFloat64(c.hubs[1].metrics.malformed); n != 4 {
+		if n := testutil.ToFloat64(c.hubs[1].metrics.unread(backplane.ErrForged)); n != 4 {
 			return fmt.Errorf("%v are", n)
 		}
 		return nil
 	})
 	c.ben.invoke("ID") // is still there
+}
+
+// Bodies that cannot be read are counted by why.
+func TestUnreadBodies(t *testing.T) {
+	c := newCluster(t)
+	for body, reason := range map[string]error{
+		"\x09of a later node": backplane.ErrVersion,
+		"\x01\xff":            backplane.ErrMalformed,
+		"{":                   backplane.ErrMalformed,
+	} {
+		before := testutil.ToFloat64(c.hubs[1].metrics.unread(reason))
+		if err := c.hubs[0].attachment.Publish(t.Context(), []byte(body), backplane.All); err != nil {
+			t.Fatal(err)
+		}
+		await.Until(t, fmt.Sprintf("%q is counted", body), func() error {
+			if n := testutil.ToFloat64(c.hubs[1].metrics.unread(reason)) - before; n != 1 {
+				return fmt.Errorf("%v times", n)
+			}
+			return nil
+		})
+	}
 }
