@@ -75,11 +75,34 @@ func (n *node) publish(t *testing.T, body string, channels ...backplane.Channel)
 // it will.
 func (n *node) flush(t *testing.T, others ...*node) {
 	t.Helper()
-	marker := message{backplane.All, newMarker()}
-	n.publish(t, marker.body, marker.channel)
-	for _, other := range others {
-		other.await(t, marker)
+	for _, ch := range n.partitions() {
+		for _, other := range others {
+			if ch != backplane.All {
+				other.subscribe(t, ch)
+				defer other.Unsubscribe(ch)
+			}
+		}
+		marker := message{ch, newMarker()}
+		n.publish(t, marker.body, marker.channel)
+		for _, other := range others {
+			other.await(t, marker)
+		}
 	}
+}
+
+// partitions returns a channel of each partition, All of its own: of as many as some
+// hundred channels lie in.
+func (n *node) partitions() []backplane.Channel {
+	channels := []backplane.Channel{backplane.All}
+	seen := map[int]bool{n.Partition(backplane.All): true}
+	for i := range 512 {
+		ch := backplane.Channel(fmt.Sprint("flush ", i))
+		if p := n.Partition(ch); !seen[p] {
+			seen[p] = true
+			channels = append(channels, ch)
+		}
+	}
+	return channels
 }
 
 // untilHeard waits until what n publishes on each of the channels arrives at the other.
