@@ -49,7 +49,7 @@ func (a *actor) step(t *testing.T) error {
 		stay := Stay{Entering: a.cluster.now(), In: Never, Leaving: Never, Out: Never}
 		if member {
 			last := &stays[len(stays)-1]
-			last.Leaving = a.cluster.now()
+			last.Leaving = min(last.Leaving, a.cluster.now()) // an earlier attempt may have failed
 			if a.node.Groups().Remove(ctx, a.session.id, group) == nil {
 				last.Out = a.cluster.now()
 			}
