@@ -20,10 +20,31 @@ import (
 	"github.com/heliograph/heliograph/internal/await"
 )
 
+// serverVariable names the environment variable that holds the program to start in place of
+// redis-server, such as valkey-server. Without it, valkey-server is started where there is no
+// redis-server.
+const serverVariable = "HELIOGRAPH_REDIS_SERVER"
+
+// program returns the path of the server to start.
+func program() (string, error) {
+	if name := os.Getenv(serverVariable); name != "" {
+		return exec.LookPath(name)
+	}
+	path, err := exec.LookPath("redis-server")
+	if err == nil {
+		return path, nil
+	}
+	if valkey, errValkey := exec.LookPath("valkey-server"); errValkey == nil {
+		return valkey, nil
+	}
+	return "", err
+}
+
 // A Server is a redis-server process of its own, on the loopback interface, that keeps
 // nothing on disk. Its methods belong to the goroutine of the test.
 type Server struct {
 	t         testing.TB
+	program   string
 	port      int
 	arguments []string // of redis-server
 	log       string   // path of the log file
@@ -34,7 +55,7 @@ type Server struct {
 
 // Start starts a server and waits until it answers. The arguments are added to those
 // of redis-server, such as "--requirepass", "secret". The server is stopped at the end
-// of the test. If there is no redis-server to start, the test fails.
+// of the test. If there is no server to start, the test fails.
 func Start(t testing.TB, arguments ...string) *Server {
 	t.Helper()
 	s := newServer(t)
@@ -54,10 +75,11 @@ func Start(t testing.TB, arguments ...string) *Server {
 // newServer returns a server that has not been started, and has no arguments yet.
 func newServer(t testing.TB) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatalf("this test needs redis-server 7 or later in the PATH (such as: apt-get install redis-server): %v", err)
+	path, err := program()
+	if err != nil {
+		t.Fatalf("this test needs redis-server or valkey-server, 7 or later, in the PATH (such as: apt-get install redis-server) or named by %s: %v", serverVariable, err)
 	}
-	s := &Server{t: t, port: freePort(t), log: filepath.Join(t.TempDir(), "redis.log")}
+	s := &Server{t: t, program: path, port: freePort(t), log: filepath.Join(t.TempDir(), "redis.log")}
 	t.Cleanup(func() {
 		if s.client != nil {
 			s.client.Close()
@@ -97,7 +119,7 @@ func (s *Server) Restart() {
 	if s.running {
 		s.t.Fatal("redis-server is running already")
 	}
-	s.process = exec.Command("redis-server", s.arguments...)
+	s.process = exec.Command(s.program, s.arguments...)
 	s.process.SysProcAttr = dieWithParent()
 	if err := s.process.Start(); err != nil {
 		s.t.Fatalf("start redis-server: %v", err)
