@@ -26,6 +26,7 @@ type Proxy struct {
 	listener net.Listener
 	server   atomic.Pointer[Server]
 	delay    atomic.Int64 // nanoseconds, see DelaySubscribers
+	latency  atomic.Int64 // nanoseconds, see Delay
 	refuse   atomic.Bool
 	wg       sync.WaitGroup // the accepting goroutine and the pipes' own
 
@@ -33,6 +34,13 @@ type Proxy struct {
 	pipes  map[*Pipe]struct{}
 	frozen bool // new pipes are frozen from their start
 	closed bool
+	cuts   [2]*countdown // by Direction; nil: none
+}
+
+// A countdown ends one pipe.
+type countdown struct {
+	bytes int           // that may still pass
+	over  chan struct{} // closed when the pipe has been cut
 }
 
 // NewProxy starts a proxy in front of the server, which lasts until the end of the
@@ -57,6 +65,37 @@ func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() }
 // subscribes, from its first SUBSCRIBE on, arrive that much later. Nothing else is
 // delayed.
 func (p *Proxy) DelaySubscribers(d time.Duration) { p.delay.Store(int64(d)) }
+
+// Delay makes everything that is sent from now on, in either direction, arrive that much
+// later.
+func (p *Proxy) Delay(d time.Duration) { p.latency.Store(int64(d)) }
+
+// CutAfter lets n more bytes pass in the direction, on whatever connections, and cuts the
+// one on which the next would: in the middle of what is sent, or of greeting the server. The
+// channel is closed then. There is one such cut at a time for each direction.
+func (p *Proxy) CutAfter(d Direction, n int) (over <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cuts[d] = &countdown{bytes: n, over: make(chan struct{})}
+	return p.cuts[d].over
+}
+
+// count returns how many of n bytes may pass in the direction, and if those are not all,
+// what to close once the pipe has been cut.
+func (p *Proxy) count(d Direction, n int) (may int, over chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.cuts[d]
+	if c == nil {
+		return n, nil
+	}
+	if n <= c.bytes {
+		c.bytes -= n
+		return n, nil
+	}
+	p.cuts[d] = nil
+	return c.bytes, c.over
+}
 
 // Refuse makes the proxy hang up on new connections, or stop doing so.
 func (p *Proxy) Refuse(refuse bool) { p.refuse.Store(refuse) }
@@ -227,7 +266,13 @@ func (p *Pipe) pass(d Direction, from, to *net.TCPConn) {
 		if !p.sleep(time.Until(c.due)) || !p.gates[d].pass(p.cut) {
 			break
 		}
-		if _, err := to.Write(c.bytes); err != nil {
+		n, over := p.proxy.count(d, len(c.bytes))
+		if _, err := to.Write(c.bytes[:n]); err != nil && over == nil {
+			break
+		}
+		if over != nil {
+			p.Cut()
+			close(over)
 			break
 		}
 	}
@@ -242,7 +287,7 @@ func (p *Pipe) read(d Direction, from *net.TCPConn, held chan<- chunk) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			c := chunk{bytes: bytes.Clone(buffer[:n])}
+			c := chunk{bytes: bytes.Clone(buffer[:n]), due: time.Now().Add(time.Duration(p.proxy.latency.Load()))}
 			if d == ToServer {
 				if !p.subscriber.Load() && !p.publisher.Load() {
 					seen := append(tail, c.bytes...)
@@ -251,7 +296,7 @@ func (p *Pipe) read(d Direction, from *net.TCPConn, held chan<- chunk) {
 					tail = bytes.Clone(seen[max(0, len(seen)-len(subscribe)):])
 				}
 				if p.subscriber.Load() {
-					c.due = time.Now().Add(time.Duration(p.proxy.delay.Load()))
+					c.due = c.due.Add(time.Duration(p.proxy.delay.Load()))
 				}
 			}
 			held <- c

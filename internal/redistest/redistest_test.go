@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -146,6 +147,47 @@ func TestProxyFreezes(t *testing.T) {
 	await.Until(t, "what was held back arrives, although its sender is gone", func() error {
 		return s.Client().Get(ctx, "late").Err()
 	})
+}
+
+func TestProxyCutsAfterBytes(t *testing.T) {
+	s := Start(t)
+	p := NewProxy(t, s)
+	addr := strings.TrimPrefix(p.URL(), "redis://")
+
+	over := p.CutAfter(ToClient, len("+PONG\r\n+PO"))
+	c := dial(t, addr)
+	c.send("PING")
+	c.expect("+PONG")
+	c.send("PING")
+	<-over
+	if rest, _ := io.ReadAll(c.r); string(rest) != "+PO" {
+		t.Errorf("before the end came %q", rest)
+	}
+
+	over = p.CutAfter(ToServer, len("*3\r\n$3\r\nSET\r\n"))
+	c = dial(t, addr)
+	c.send("SET", "cut", "1")
+	<-over
+	c.expectEnd()
+	if err := s.Client().Get(t.Context(), "cut").Err(); err != redis.Nil {
+		t.Errorf("what was cut arrived: %v", err)
+	}
+	c = dial(t, addr)
+	c.send("PING")
+	c.expect("+PONG")
+}
+
+func TestProxyDelays(t *testing.T) {
+	const delay = 50 * time.Millisecond
+	p := NewProxy(t, Start(t))
+	c := dial(t, strings.TrimPrefix(p.URL(), "redis://"))
+	p.Delay(delay)
+	start := time.Now()
+	c.send("PING")
+	c.expect("+PONG")
+	if d := time.Since(start); d < 2*delay {
+		t.Errorf("a reply came after %v, want at least %v", d, 2*delay)
+	}
 }
 
 func TestProxyDelaysSubscribersAlone(t *testing.T) {
