@@ -146,6 +146,16 @@ func (s *Server) Resume() {
 	s.signal(syscall.SIGCONT)
 }
 
+// Log returns what the server has logged.
+func (s *Server) Log() string {
+	s.t.Helper()
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		s.t.Fatalf("read the log of redis-server: %v", err)
+	}
+	return string(log)
+}
+
 // Client returns a client for the test's own look at the server; it has no credentials.
 // It is closed at the end of the test.
 func (s *Server) Client() *redis.Client {

@@ -59,8 +59,11 @@
 // heard it is given ten: it may be behind with reading, and would lose what it has not
 // read.
 //
-// A gap lasts from the first doubt, a probe that was missed or the loss of the
-// connection, until all is subscribed again and a probe was heard. What was published in
+// A gap begins when the node learns of it, by a probe that was missed or the loss of the
+// connection, but is dated back to the last probe that was heard, and when that was sent:
+// Redis may have taken since, and not handed on, what was published, if it was killed or
+// has cut off a node that was behind. It lasts until all is subscribed again and a probe was
+// heard. What was published in
 // a gap may not have arrived. Gaps are logged, and counted with their lengths. Nodes learn
 // of a new master at different times, so the gap then begins 3s before this one has, and
 // lasts for as long after that.

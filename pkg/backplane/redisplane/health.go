@@ -12,12 +12,13 @@ import (
 var errNotYet = errors.New("not connected yet")
 
 // health is whether the node hears, and the record of its gaps. A gap lasts from the
-// first doubt, a probe that was not heard in time or the loss of the connection, until
-// all is subscribed again and a probe has been heard. The time before a node hears for
+// last proof before that the node heard, or from a doubt that is older, until all is
+// subscribed again and a probe has been heard. The time before a node hears for
 // the first time is none.
 type health struct {
 	logger  *slog.Logger
-	changed func() // called, with mu held, when the node comes to hear, or no longer does
+	changed func()           // called, with mu held, when the node comes to hear, or no longer does
+	proven  func() time.Time // returns until when it is proven that the node has heard all
 
 	mu     sync.Mutex
 	err    error     // why the node does not hear; nil: it does
@@ -29,7 +30,7 @@ type health struct {
 }
 
 func newHealth(logger *slog.Logger) *health {
-	return &health{logger: logger, changed: func() {}, err: errNotYet, since: time.Now()}
+	return &health{logger: logger, changed: func() {}, proven: func() (never time.Time) { return }, err: errNotYet, since: time.Now()}
 }
 
 // check returns nil while the node hears, and otherwise since when and why not.
@@ -92,8 +93,10 @@ func (h *health) lost(err error) {
 	}
 	h.err, h.since = err, time.Now()
 	h.changed()
-	if !h.doubt.IsZero() {
-		h.since = h.doubt
+	for _, earlier := range []time.Time{h.doubt, h.proven()} {
+		if !earlier.IsZero() && earlier.Before(h.since) {
+			h.since = earlier
+		}
 	}
 	h.count++
 	h.logger.Warn("deaf to the cluster", "since", h.since, "error", err)

@@ -72,15 +72,23 @@ func TestHealth(t *testing.T) {
 		h.lost(errors.New("reset"))
 		expect(3, 6*time.Second, time.Now().Format(time.RFC3339))
 
+		// What was published after the last proof may have been lost.
+		h.hears()
+		proof := time.Now()
+		h.proven = func() time.Time { return proof }
+		time.Sleep(time.Second)
+		h.lost(errors.New("reset"))
+		expect(4, 7*time.Second, proof.Format(time.RFC3339))
+
 		time.Sleep(time.Second)
 		h.close()
 		if err := h.check(); !errors.Is(err, backplane.ErrClosed) {
 			t.Errorf("error is %v", err)
 		}
 		time.Sleep(time.Second)
-		expect(3, 7*time.Second, "closed")
-		if n := strings.Count(log.String(), "\n"); n != 7 {
-			t.Errorf("%d lines of log, want 7:\n%s", n, log.String())
+		expect(4, 8*time.Second, "closed")
+		if n := strings.Count(log.String(), "\n"); n != 9 {
+			t.Errorf("%d lines of log, want 9:\n%s", n, log.String())
 		}
 	})
 }

@@ -73,6 +73,7 @@ func New(options Options) (*Plane, error) {
 	p.lane = newLane(o, r, id, incarnation, p.metrics)
 	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
 	p.prober = newProber(o, p.lane, p.subscriber, p.health)
+	p.health.proven = p.prober.lag.proven
 	p.subscriber.deliver = p.arrive
 	p.subscriber.connected = func() {
 		p.prober.probe()
