@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -326,7 +327,7 @@ func (f *fleet) judged() verdict {
 	return v
 }
 
-// settle returns once each node has heard a last message on every channel that it has
+// settle returns once all nodes have heard a last message on every channel that they have
 // joined. One that is lost in a gap is sent again.
 func (f *fleet) settle() {
 	f.t.Helper()
@@ -334,22 +335,32 @@ func (f *fleet) settle() {
 		last := f.sender(f.nodes[(i+1)%nodes], fmt.Sprintf("end of node %d", i))
 		for _, ch := range n.joined() {
 			var m *message
-			gaps := 0
-			await.Until(f.t, fmt.Sprintf("%s has heard the last on %s", n.name, ch), func() error {
-				if err := n.Healthy(); err != nil {
-					return err
+			var before [nodes]int
+			await.Until(f.t, fmt.Sprintf("the last on %s has been heard", ch), func() error {
+				var gaps [nodes]int
+				for i, n := range f.nodes {
+					if err := n.Healthy(); err != nil {
+						return err
+					}
+					gaps[i] = n.gapCount()
 				}
-				if now := n.gapCount(); m == nil || m.err != nil || now != gaps {
-					gaps = now
-					m = last.send(ch)
+				if m == nil || m.err != nil || gaps != before {
+					m, before = last.send(ch), gaps
 				}
-				if !n.has(m) {
-					return errors.Join(errors.New("it has not"), m.err)
-				}
-				return nil
+				return errors.Join(m.err, f.unheardBy(m))
 			})
 		}
 	}
+}
+
+// unheardBy returns an error if a node that has joined the channel has not heard the message.
+func (f *fleet) unheardBy(m *message) error {
+	for _, n := range f.nodes {
+		if slices.Contains(n.joined(), m.channel) && !n.has(m) {
+			return fmt.Errorf("%s has not", n.name)
+		}
+	}
+	return nil
 }
 
 // leakless makes the test fail if goroutines that begin after this are left when all
