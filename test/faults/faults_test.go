@@ -80,6 +80,17 @@ var faults = []fault{
 		p.awaitGaps(all...)
 		return begun
 	}},
+	{name: "subscription half-open, default options", hurt: []int{0}, make: func(p *place) time.Time {
+		begun := time.Now()
+		for _, pipe := range p.proxies[0].Subscribers() {
+			pipe.Freeze(redistest.ToClient)
+		}
+		p.awaitGaps(0)
+		if found := time.Since(begun); found > 10*time.Second {
+			p.t.Errorf("it was found after %v, want 10s at most", found)
+		}
+		return begun
+	}},
 	{name: "slow consumer cut by Redis", direct: true, hurt: []int{0}, make: func(p *place) time.Time {
 		p.do("config", "set", "client-output-buffer-limit", "pubsub 1mb 1mb 0")
 		unblock := p.nodes[0].block()
@@ -174,7 +185,6 @@ func (f *fleet) endure(name string, fault func() (over time.Time)) {
 		f.awaitTaken(100)
 	}
 	f.recovers(name, fault())
-	f.awaitTaken(100)
 }
 
 // user and password are what the nodes have; the test itself needs none.
