@@ -15,7 +15,8 @@ import (
 //
 // What is published waits in a queue of each node that it is for, all or none of them,
 // until that node's receive loop delivers it. So all nodes see one order over all
-// channels, and Deliver runs under no lock of a publisher's.
+// channels. To a publisher's own node, if nothing is being delivered there, Publish
+// delivers itself: to wake a loop for it would cost more than the rest.
 //
 // The zero Bus is ready for use. It may be used concurrently.
 type Bus struct {
@@ -35,6 +36,9 @@ const maxQueued = 8 << 20
 // queuedOverhead is what a queued body counts beyond its bytes.
 const queuedOverhead = 64
 
+// maxSpare is how many deliveries the memory that is kept for the next ones may have.
+const maxSpare = 64
+
 // Memory is the in-process [Backplane]: a node of a [Bus]. It is always healthy until
 // it is closed, and a subscription is in force as soon as Subscribe returns. Publish
 // waits while 8 MiB wait for delivery by one of the nodes that it is for; as much again
@@ -42,14 +46,15 @@ const queuedOverhead = 64
 type Memory struct {
 	bus  *Bus
 	id   string
-	loop sync.WaitGroup // receive, while there is something in the queue
+	loop sync.WaitGroup // receive, while there is something in the queue; publishers that deliver
 
 	// Guarded by bus.mu.
 	attachments map[string]*attachment // by prefix
 	queue       []delivery
 	queued      int           // bytes in queue, overhead included
 	room        chan struct{} // closed when the queue has room; nil while nobody waits
-	receiving   bool          // receive runs
+	receiving   bool          // receive runs, or a publisher delivers
+	spare       []delivery    // memory for a publisher's deliveries; empty
 	address     string        // as advertised
 	closed      bool
 }
@@ -176,6 +181,29 @@ func (m *Memory) receive() {
 	}
 }
 
+// receiveOwn delivers what a publisher, who calls it, has just published to its own node,
+// and no more: for what has been published meanwhile it starts receive.
+func (m *Memory) receiveOwn(own []delivery) {
+	defer m.loop.Done()
+	defer m.goOn(own)
+	for _, d := range own {
+		d.deliver()
+	}
+}
+
+// goOn ends receiveOwn, also if a Deliver ended the publisher's goroutine.
+func (m *Memory) goOn(own []delivery) {
+	clear(own)
+	m.bus.mu.Lock()
+	defer m.bus.mu.Unlock()
+	if cap(own) <= maxSpare {
+		m.spare = own[:0]
+	}
+	if m.receiving = len(m.queue) > 0; m.receiving {
+		m.loop.Go(m.receive)
+	}
+}
+
 // take empties the queue, for which it leaves the memory of the last batch.
 func (m *Memory) take(last []delivery) []delivery {
 	m.bus.mu.Lock()
@@ -211,10 +239,13 @@ func (a *attachment) Publish(ctx context.Context, body []byte, channels ...Chann
 func (a *attachment) publishWhenRoom(ctx context.Context, body []byte, channels []Channel) (deliveries int, err error) {
 	body = bytes.Clone(body)
 	for ctx.Err() == nil {
-		n, room, err := a.publish(body, channels)
+		n, own, room, err := a.publish(body, channels)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("publish: %w: %w", ErrNotSent, err)
+		case len(own) > 0:
+			a.node.receiveOwn(own)
+			return n, nil
 		case room == nil:
 			return n, nil
 		}
@@ -274,13 +305,14 @@ func (m *Memory) state() NodeState {
 }
 
 // publish hands body to all nodes that it is for, or to none: then it returns an error
-// or a channel that is closed when there is room for more.
-func (a *attachment) publish(body []byte, channels []Channel) (deliveries int, room <-chan struct{}, err error) {
+// or a channel that is closed when there is room for more. Deliveries of its own are the
+// caller's to pass to receiveOwn.
+func (a *attachment) publish(body []byte, channels []Channel) (deliveries int, own []delivery, room <-chan struct{}, err error) {
 	bus := a.node.bus
 	bus.mu.Lock()
 	defer bus.mu.Unlock()
 	if a.hasEnded() {
-		return 0, nil, ErrClosed
+		return 0, nil, nil, ErrClosed
 	}
 	all := bus.attached[a.prefix]
 	for _, to := range all {
@@ -288,18 +320,34 @@ func (a *attachment) publish(body []byte, channels []Channel) (deliveries int, r
 			if n.room == nil {
 				n.room = make(chan struct{})
 			}
-			return 0, n.room, nil
+			return 0, nil, n.room, nil
 		}
+	}
+	idle := !a.node.receiving
+	if idle {
+		own, a.node.spare = a.node.spare, nil
 	}
 	for _, ch := range channels {
 		for _, to := range all {
-			if to.holders[ch] > 0 {
-				to.node.enqueue(delivery{to: to, channel: ch, body: body})
-				deliveries++
+			switch d := (delivery{to: to, channel: ch, body: body}); {
+			case to.holders[ch] == 0:
+				continue
+			case idle && to.node == a.node:
+				own = append(own, d)
+			default:
+				to.node.enqueue(d)
 			}
+			deliveries++
 		}
 	}
-	return deliveries, nil, nil
+	switch {
+	case len(own) > 0:
+		a.node.receiving = true
+		a.node.loop.Add(1) // under the lock, so never after Close has begun to wait
+	case idle:
+		a.node.spare = own
+	}
+	return deliveries, own, nil, nil
 }
 
 func (a *attachment) holdsAny(channels []Channel) bool {
