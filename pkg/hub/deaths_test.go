@@ -97,6 +97,6 @@ func TestUserIdentifierPanics(t *testing.T) {
 		t.Errorf("got %v, want the connection to be closed", err)
 	}
 	await.Until(t, "nothing is left", func() error {
-		return waitFor(t.Context(), &h.work)
+		return waitFor(t.Context(), &h.work.WaitGroup)
 	})
 }

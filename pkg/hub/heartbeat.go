@@ -21,6 +21,7 @@ func (h *Hub) heartbeat() {
 			return
 		case now := <-ticker.C:
 			h.sweep(now)
+			h.work.trim()
 			h.connections.Sweep(now)
 		}
 	}

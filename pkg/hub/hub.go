@@ -58,7 +58,7 @@ type Hub struct {
 
 	ctx    context.Context // ends at the end of Shutdown
 	cancel context.CancelFunc
-	work   sync.WaitGroup // connections, and the goroutines that they start
+	work   work           // connections, and the goroutines that they start
 	beat   sync.WaitGroup // the heartbeat
 	once   sync.Once      // guards Shutdown
 }
@@ -171,7 +171,11 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	}
 	err := h.connections.Wait(ctx)
 	if err == nil {
-		err = waitFor(ctx, &h.work)
+		err = waitFor(ctx, &h.work.WaitGroup)
+	}
+	h.work.close()
+	if err == nil {
+		h.work.workers.Wait() // they have nothing to do any more
 	}
 	h.operations.close()
 	if err == nil { // so that those who asked are answered, while that is possible
