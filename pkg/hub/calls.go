@@ -49,7 +49,7 @@ func (c *connection) begin(i *invocation) (refusal string) {
 // done undoes begin, and ends what belongs to the invocation, the first time that it is
 // called.
 func (c *connection) done(i *invocation) {
-	i.cancel()
+	i.ctx.end()
 	s := &c.calls
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,7 @@ func (c *connection) cancelInvocation(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.invocations[id]; i != nil {
-		i.cancel()
+		i.ctx.end()
 	}
 }
 

@@ -44,7 +44,7 @@ type Invocation struct {
 // call runs the method of an invocation, through the filters.
 func (c *connection) call(i *invocation) (any, error) {
 	if len(c.hub.filters) == 0 && len(i.method.filters) == 0 {
-		return i.method.invoke(i.ctx, c.caller, i.arguments)
+		return i.method.invoke(&i.ctx, c.caller, i.arguments)
 	}
 	seen := &Invocation{Caller: c.caller, Method: i.method.name, Arguments: make([]any, len(i.arguments)-2)}
 	for k := range seen.Arguments {
@@ -59,7 +59,7 @@ func (c *connection) call(i *invocation) (any, error) {
 			}
 		}
 	}
-	return next(i.ctx, seen)
+	return next(&i.ctx, seen)
 }
 
 // callFiltered runs what the filters have made of an invocation.

@@ -426,6 +426,6 @@ func (c *connection) failInvocations(err error) {
 		if !i.answered.Swap(true) {
 			c.send(&protocol.Completion{InvocationID: i.id, Error: c.hub.withDetails(errorInvoking(i.method.name), err)})
 		}
-		i.cancel()
+		i.ctx.end()
 	}
 }

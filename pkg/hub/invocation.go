@@ -22,18 +22,12 @@ type invocation struct {
 	streaming  bool // it was asked for a stream, and its method has one
 	size       int  // what it counts for while it waits: see charge
 
-	// ctx ends when the client cancels the invocation, when the connection ends, and
-	// when the invocation has been completed.
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx invocationContext
 
 	gaveBack atomic.Bool // see givePermitBack
 	answered atomic.Bool // see answer
 	isDone   bool        // see done; guarded by the mu of the connection's calls
 }
-
-// invocationKey is the context key of the invocation that code runs on behalf of.
-type invocationKey struct{}
 
 // dispatch deals with an invocation, or answers it at once if it cannot be run. One
 // that has no part in a stream waits for its turn; when too much waits, the reader
@@ -47,7 +41,7 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 	i.size = charge(invocationOverhead, size, i.footprint())
 	if i.streaming || len(i.uploads) > 0 {
 		if text := c.begin(i); text != "" {
-			i.cancel()
+			i.ctx.end()
 			c.complete(m.InvocationID, nil, text)
 			return
 		}
@@ -55,7 +49,7 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 		return
 	}
 	if c.waiting.acquire(c.ctx, i.size) != nil {
-		i.cancel()
+		i.ctx.end()
 		return
 	}
 	c.begin(i)
@@ -153,7 +147,7 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 		return nil, refusal
 	}
 	i = &invocation{connection: c, id: m.InvocationID, method: method, arguments: arguments, streaming: streaming}
-	i.ctx, i.cancel = context.WithCancel(context.WithValue(c.ctx, invocationKey{}, i))
+	i.ctx.invocation, i.ctx.parent = i, c.ctx
 	c.addUploads(i, m.StreamIDs)
 	return i, ""
 }

@@ -22,7 +22,7 @@ func (c *connection) stream(i *invocation, result any) {
 		return
 	}
 	c.hub.guardThen(func() error {
-		return eachItem(i.ctx, i.method.result, v, func(item any) error { return c.sendItem(i, item) })
+		return eachItem(&i.ctx, i.method.result, v, func(item any) error { return c.sendItem(i, item) })
 	}, func(err error) { c.endStream(i, err) })
 }
 
@@ -66,7 +66,7 @@ func (c *connection) sendItem(i *invocation, item any) error {
 		c.fail(fmt.Errorf("encode stream item: %w", err)) // as complete does
 		return errStreamStopped
 	}
-	if err := c.out.enqueueWhenRoom(i.ctx, frame); err != nil {
+	if err := c.out.enqueueWhenRoom(&i.ctx, frame); err != nil {
 		return errStreamStopped
 	}
 	c.hub.metrics.sent.Inc()

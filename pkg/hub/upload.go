@@ -46,7 +46,7 @@ func (c *connection) addUploads(i *invocation, ids []string) {
 		if parameter.item == nil {
 			continue
 		}
-		u := &upload{id: ids[next], item: parameter.item, ctx: i.ctx, connection: c.ctx, budget: &c.waiting, arrived: make(chan struct{}, 1)}
+		u := &upload{id: ids[next], item: parameter.item, ctx: &i.ctx, connection: c.ctx, budget: &c.waiting, arrived: make(chan struct{}, 1)}
 		next++
 		i.uploads = append(i.uploads, u)
 		i.arguments[p+2] = u.iterator(parameter.Type)
