@@ -44,11 +44,13 @@ type Invocation struct {
 // call runs the method of an invocation, through the filters.
 func (c *connection) call(i *invocation) (any, error) {
 	if len(c.hub.filters) == 0 && len(i.method.filters) == 0 {
-		return i.method.invoke(&i.ctx, c.caller, i.arguments)
+		result, err := i.method.invoke(&i.ctx, c.caller, i.arguments)
+		i.method.release(i.arguments) // not if it panics
+		return result, err
 	}
-	seen := &Invocation{Caller: c.caller, Method: i.method.name, Arguments: make([]any, len(i.arguments)-2)}
+	seen := &Invocation{Caller: c.caller, Method: i.method.name, Arguments: make([]any, len(i.method.parameters))}
 	for k := range seen.Arguments {
-		seen.Arguments[k] = i.arguments[k+2].Interface()
+		seen.Arguments[k] = i.arguments.values[leading+k].Interface()
 	}
 	next := func(ctx context.Context, seen *Invocation) (any, error) { return c.callFiltered(ctx, i, seen) }
 	for _, filters := range [][]Filter{i.method.filters, c.hub.filters} {
@@ -76,7 +78,7 @@ func (c *connection) callFiltered(ctx context.Context, i *invocation, seen *Invo
 	if len(seen.Arguments) != len(method.parameters) {
 		return nil, fmt.Errorf("filter left %d arguments for %s, which has %d", len(seen.Arguments), method.name, len(method.parameters))
 	}
-	arguments := make([]reflect.Value, len(method.parameters)+2)
+	a := &arguments{values: make([]reflect.Value, leading+len(method.parameters))}
 	for k, argument := range seen.Arguments {
 		v, t := reflect.ValueOf(argument), method.parameters[k].Type
 		switch {
@@ -85,9 +87,9 @@ func (c *connection) callFiltered(ctx context.Context, i *invocation, seen *Invo
 		case !v.Type().AssignableTo(t):
 			return nil, fmt.Errorf("filter left a %s as argument %d of %s, which is a %s", v.Type(), k+1, method.name, t)
 		}
-		arguments[k+2] = v
+		a.values[leading+k] = v
 	}
-	return method.invoke(ctx, c.caller, arguments)
+	return method.invoke(ctx, c.caller, a)
 }
 
 // connected runs OnConnected through the filters.

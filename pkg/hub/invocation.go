@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +16,7 @@ type invocation struct {
 	connection *connection
 	id         string // empty: no answer is wanted
 	method     *method
-	arguments  []reflect.Value // see method.bind
+	arguments  *arguments
 	uploads    []*upload
 	streaming  bool // it was asked for a stream, and its method has one
 	size       int  // what it counts for while it waits: see charge
@@ -66,7 +65,7 @@ func (c *connection) dispatch(m *protocol.Invocation, streaming bool, size int) 
 func (i *invocation) footprint() (bytes int) {
 	for k, parameter := range i.method.parameters {
 		if parameter.item == nil {
-			bytes += footprint(i.arguments[k+2])
+			bytes += footprint(i.arguments.values[leading+k])
 		}
 	}
 	return bytes
@@ -120,9 +119,9 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 		c.hub.metrics.unknownMethod.Inc()
 		return nil, failedToInvoke(m.Target) + unknownMethodDetails
 	}
-	var arguments []reflect.Value
+	var bound *arguments
 	err := c.guard(func() (err error) { // types may decode themselves
-		arguments, err = method.bind(c.protocol(), m.RawArguments)
+		bound, err = method.bind(c.protocol(), m.RawArguments)
 		return err
 	})
 	if err != nil {
@@ -146,7 +145,7 @@ func (c *connection) prepare(m *protocol.Invocation, streaming bool) (i *invocat
 		c.hub.metrics.badArguments.Inc()
 		return nil, refusal
 	}
-	i = &invocation{connection: c, id: m.InvocationID, method: method, arguments: arguments, streaming: streaming}
+	i = &invocation{connection: c, id: m.InvocationID, method: method, arguments: bound, streaming: streaming}
 	i.ctx.invocation, i.ctx.parent = i, c.ctx
 	c.addUploads(i, m.StreamIDs)
 	return i, ""

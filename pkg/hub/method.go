@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/heliograph/heliograph/pkg/auth"
 	"github.com/heliograph/heliograph/pkg/protocol"
@@ -17,15 +18,28 @@ import (
 // A method is an exported method of the hub's value, ready to be invoked. It is made
 // once, by New, and not changed.
 type method struct {
-	name       string // by which clients invoke it
-	function   reflect.Value
-	parameters []parameter // without context and caller
-	values     int         // parameters that come as arguments
-	uploads    int         // parameters that are streams from the client
+	name       string        // by which clients invoke it
+	receiver   reflect.Value // the hub's value
+	function   reflect.Value // takes the receiver first: a method value would be made anew by each call
+	parameters []parameter   // without context and caller
+	values     int           // parameters that come as arguments
+	uploads    int           // parameters that are streams from the client
 	result     resultKind
 	hasError   bool
 	filters    []Filter           // of this method, the outermost first
 	requires   []auth.Requirement // of whoever invokes it
+	reusable   bool               // the memory of its arguments can be used again
+	spare      sync.Pool          // of *arguments whose values are zero
+}
+
+// leading is how many values come before those of a method's parameters when it is called:
+// the receiver, the context and the caller.
+const leading = 3
+
+// arguments are what a method is called with.
+type arguments struct {
+	values  []reflect.Value
+	targets []any // pointers to the values that come as arguments, in order
 }
 
 // A parameter of a method is a value or, if item is not nil, a stream of such items.
@@ -80,7 +94,7 @@ func methodsOf(value any, options []methodOptions) (methods, error) {
 			}
 			continue
 		}
-		m, err := compile(d.Name, reflect.ValueOf(value).MethodByName(d.Name))
+		m, err := compile(d, reflect.ValueOf(value))
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("method %s.%s %w", t, d.Name, err))
 			continue
@@ -111,21 +125,22 @@ func (ms methods) lookup(name string) *method {
 
 const wantedSignature = "func(context.Context, *hub.Caller, ...) with at most a value or a stream and an error as results"
 
-func compile(name string, function reflect.Value) (*method, error) {
-	t := function.Type()
+func compile(declared reflect.Method, receiver reflect.Value) (*method, error) {
+	t := receiver.MethodByName(declared.Name).Type()
 	if t.NumIn() < 2 || t.In(0) != contextType || t.In(1) != callerType {
 		return nil, fmt.Errorf("is exported but does not begin with a context and the caller: want %s", wantedSignature)
 	}
 	if t.IsVariadic() {
 		return nil, errors.New("is variadic, which clients cannot call")
 	}
-	m := &method{name: name, function: function}
+	m := &method{name: declared.Name, receiver: receiver, function: declared.Func, reusable: true}
 	var wrong []error
 	for i := 2; i < t.NumIn(); i++ {
 		p := parameter{Type: t.In(i), item: uploadItem(t.In(i))}
 		encoded := p.Type
 		if p.item == nil {
 			m.values++
+			m.reusable = m.reusable && keepsNothing(p.Type)
 		} else {
 			m.uploads++
 			encoded = p.item
@@ -207,28 +222,57 @@ func encodable(t reflect.Type, seen map[reflect.Type]bool) error {
 	return nil
 }
 
-// bind decodes the arguments of an invocation. Nothing in them refers to raw. The
-// values returned are all that the function wants: the first two are the context and
-// the caller, which invoke adds, as it does the streams.
-func (m *method) bind(p protocol.Protocol, raw []byte) ([]reflect.Value, error) {
-	targets := make([]any, 0, m.values)
-	values := make([]reflect.Value, len(m.parameters)+2)
+// keepsNothing reports whether decoding into a variable of the type leaves nobody else
+// with its address: the type has no methods, nor have those that it consists of.
+func keepsNothing(t reflect.Type) bool {
+	return t.PkgPath() == "" && (t.Kind() <= reflect.Float64 && t.Kind() != reflect.Invalid || t.Kind() == reflect.String)
+}
+
+// newArguments returns arguments whose values are zero.
+func (m *method) newArguments() *arguments {
+	if a, ok := m.spare.Get().(*arguments); ok {
+		return a
+	}
+	a := &arguments{values: make([]reflect.Value, leading+len(m.parameters)), targets: make([]any, 0, m.values)}
 	for i, parameter := range m.parameters {
 		if parameter.item == nil {
 			v := reflect.New(parameter.Type)
-			targets, values[i+2] = append(targets, v.Interface()), v.Elem()
+			a.targets, a.values[leading+i] = append(a.targets, v.Interface()), v.Elem()
 		}
 	}
-	if err := p.BindArguments(raw, targets...); err != nil {
-		return nil, err
-	}
-	return values, nil
+	return a
 }
 
-// invoke runs the method. arguments are those that bind made, with the streams put in.
-func (m *method) invoke(ctx context.Context, caller *Caller, arguments []reflect.Value) (any, error) {
-	arguments[0], arguments[1] = reflect.ValueOf(ctx), reflect.ValueOf(caller)
-	results := m.function.Call(arguments)
+// release takes arguments back that nobody uses any more.
+func (m *method) release(a *arguments) {
+	if !m.reusable {
+		return
+	}
+	clear(a.values[:leading])
+	for i, parameter := range m.parameters {
+		if parameter.item == nil {
+			a.values[leading+i].SetZero()
+		} else {
+			a.values[leading+i] = reflect.Value{}
+		}
+	}
+	m.spare.Put(a)
+}
+
+// bind decodes the arguments of an invocation. Nothing in them refers to raw. What leads
+// and the streams are missing: invoke adds the one, and addUploads the other.
+func (m *method) bind(p protocol.Protocol, raw []byte) (*arguments, error) {
+	a := m.newArguments()
+	if err := p.BindArguments(raw, a.targets...); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// invoke runs the method. a is what bind made, with the streams put in.
+func (m *method) invoke(ctx context.Context, caller *Caller, a *arguments) (any, error) {
+	a.values[0], a.values[1], a.values[2] = m.receiver, reflect.ValueOf(ctx), reflect.ValueOf(caller)
+	results := m.function.Call(a.values)
 	if m.hasError {
 		if err, _ := results[len(results)-1].Interface().(error); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -109,5 +110,48 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 func TestNewRefusesNil(t *testing.T) {
 	if _, err := New(nil); err == nil {
 		t.Fatal("no error")
+	}
+}
+
+type keepsHub struct{}
+
+type keeper string
+
+func (k *keeper) UnmarshalText(text []byte) error {
+	*k = keeper(text)
+	return nil
+}
+
+func (keepsHub) Plain(_ context.Context, _ *Caller, a string, b int, c bool, d float64) string {
+	return fmt.Sprint(a, b, c, d)
+}
+func (keepsHub) Keeper(context.Context, *Caller, keeper) {}
+func (keepsHub) Slice(context.Context, *Caller, []byte)  {}
+
+// Only arguments whose address nobody can have kept are used again, and nothing of an
+// invocation is left in them: a null, and what is missing, would let it be seen.
+func TestArgumentsAreUsedAgain(t *testing.T) {
+	ms, err := methodsOf(keepsHub{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"Plain": true, "Keeper": false, "Slice": false} {
+		if got := ms.lookup(name).reusable; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	m := ms.lookup("Plain")
+	a, err := m.bind(protocol.JSON, []byte(`["secret",1,true,2.5]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.invoke(t.Context(), nil, a); got != "secret1 true 2.5" || err != nil {
+		t.Fatal(got, err)
+	}
+	m.release(a)
+	for i, v := range a.values {
+		if v.IsValid() && !v.IsZero() {
+			t.Errorf("value %d is still %v", i, v)
+		}
 	}
 }

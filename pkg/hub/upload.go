@@ -49,7 +49,7 @@ func (c *connection) addUploads(i *invocation, ids []string) {
 		u := &upload{id: ids[next], item: parameter.item, ctx: &i.ctx, connection: c.ctx, budget: &c.waiting, arrived: make(chan struct{}, 1)}
 		next++
 		i.uploads = append(i.uploads, u)
-		i.arguments[p+2] = u.iterator(parameter.Type)
+		i.arguments.values[leading+p] = u.iterator(parameter.Type)
 	}
 }
 
