@@ -218,6 +218,11 @@ func (c *connection) send(m protocol.Message) error {
 
 // sendHere is send, and reports whether the connection is still this node's.
 func (c *connection) sendHere(m protocol.Message) (here bool, err error) {
+	return c.sendBy(c.out.spawn, m)
+}
+
+// sendBy is sendHere for a caller with a spawn of its own: see outbound.enqueueBy.
+func (c *connection) sendBy(spawn func(func()), m protocol.Message) (here bool, err error) {
 	var frame []byte
 	err = c.guard(func() (err error) { // types may encode themselves
 		frame, err = c.protocol().Append(nil, m)
@@ -226,13 +231,15 @@ func (c *connection) sendHere(m protocol.Message) (here bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	return c.enqueue(frame), nil
+	return c.enqueueBy(spawn, frame), nil
 }
 
 // enqueue is for callers that hold no lock of the registry. It reports whether the
 // connection is still this node's.
-func (c *connection) enqueue(frame []byte) (here bool) {
-	switch c.out.enqueue(frame) {
+func (c *connection) enqueue(frame []byte) (here bool) { return c.enqueueBy(c.out.spawn, frame) }
+
+func (c *connection) enqueueBy(spawn func(func()), frame []byte) (here bool) {
+	switch c.out.enqueueBy(spawn, frame) {
 	case nil:
 		c.hub.metrics.sent.Inc()
 	case errSlowConsumer:

@@ -23,6 +23,8 @@ type invocation struct {
 
 	ctx invocationContext
 
+	write func() // writes the answer; the runner runs it, or has it run: see writeLater
+
 	gaveBack atomic.Bool // see givePermitBack
 	answered atomic.Bool // see answer
 	isDone   bool        // see done; guarded by the mu of the connection's calls
@@ -162,24 +164,42 @@ func (c *connection) authorized(m *method) error {
 
 // run invokes what waits until nothing does, or until the invocation that it is in
 // gives its permit back. Owner: the connection (the hub joins it); when the connection
-// has ended nothing waits, so it ends with the method that it is in.
+// has ended nothing waits, so it ends with the method that it is in. The last answer it
+// writes itself, without a permit: most often it is the only one, and to wake another
+// goroutine for it would cost as much as the write.
 func (c *connection) run() {
-	for c.runNext() {
+	var write func()
+	for c.runNext(&write) {
+	}
+	if write != nil {
+		write()
 	}
 }
 
 // runNext invokes what is next, and reports whether the runner still has its permit. If
-// the method ends the goroutine, another runner gets that.
-func (c *connection) runNext() (goOn bool) {
+// the method ends the goroutine, another runner gets that. write is what is left to do for
+// the answer to the invocation before, which does not wait for this one.
+func (c *connection) runNext(write *func()) (goOn bool) {
 	i := c.invocations.pop()
 	if i == nil {
 		return false
+	}
+	if *write != nil {
+		c.hub.work.Go(*write)
+		*write = nil
 	}
 	c.waiting.release(i.size)
 	returned := false
 	defer func() {
 		goOn = !i.gaveBack.Swap(true) // whoever asks a client on its behalf from now on has no permit to give
-		if goOn && !returned {
+		if returned {
+			*write = i.write
+			return
+		}
+		if i.write != nil {
+			c.hub.work.Go(i.write)
+		}
+		if goOn {
 			c.hub.work.Go(c.run)
 		}
 	}()
@@ -187,6 +207,10 @@ func (c *connection) runNext() (goOn bool) {
 	returned = true
 	return
 }
+
+// writeLater is the spawn (see outbound.enqueueBy) of the answer to an invocation that a
+// runner runs.
+func (i *invocation) writeLater(write func()) { i.write = write }
 
 // givePermitBack lets the next invocation of the connection run although this one has
 // not returned, since it is about to wait for an answer of a client, which may depend
@@ -246,14 +270,23 @@ func (c *connection) logFailure(what string, i *invocation, err error) {
 // may go on to the next one at once.
 func (c *connection) answer(i *invocation, result any, errorText string) {
 	c.done(i)
-	if !i.answered.Swap(true) {
+	switch {
+	case i.answered.Swap(true):
+	case i.streaming || len(i.uploads) > 0:
 		c.complete(i.id, result, errorText)
+	default:
+		c.completeBy(i.writeLater, i.id, result, errorText)
 	}
 }
 
 // complete answers an invocation, unless it wanted no answer: with the error text if
 // there is one, and else with the result.
 func (c *connection) complete(invocationID string, result any, errorText string) {
+	c.completeBy(c.out.spawn, invocationID, result, errorText)
+}
+
+// completeBy is complete for a caller with a spawn of its own: see outbound.enqueueBy.
+func (c *connection) completeBy(spawn func(func()), invocationID string, result any, errorText string) {
 	if invocationID == "" {
 		return
 	}
@@ -261,7 +294,7 @@ func (c *connection) complete(invocationID string, result any, errorText string)
 	if errorText == "" {
 		m.HasResult, m.Result = true, result
 	}
-	if err := c.send(m); err != nil {
+	if _, err := c.sendBy(spawn, m); err != nil {
 		// As in the reference implementation: the client could not tell this error from
 		// one of the method, which has done its work.
 		c.fail(fmt.Errorf("encode result: %w", err))

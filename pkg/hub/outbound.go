@@ -74,7 +74,11 @@ type ending struct {
 }
 
 // enqueue adds a frame. The error is errSlowConsumer or errOutboundClosed.
-func (o *outbound) enqueue(frame []byte) error {
+func (o *outbound) enqueue(frame []byte) error { return o.enqueueBy(o.spawn, frame) }
+
+// enqueueBy is enqueue for a caller with a spawn of its own, which has what it is called
+// with run at once, or soon.
+func (o *outbound) enqueueBy(spawn func(func()), frame []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.refusing != nil { // first: after the end too, the other node has it
@@ -86,7 +90,7 @@ func (o *outbound) enqueue(frame []byte) error {
 	if o.bytes > 0 && (o.bytes+len(frame) > o.maxBytes || len(o.frames) >= o.maxFrames) {
 		return errSlowConsumer
 	}
-	o.push(frame)
+	o.pushBy(spawn, frame)
 	return nil
 }
 
@@ -271,22 +275,26 @@ func (o *outbound) finish(last []byte, drop bool) {
 	o.start()
 }
 
-// push and start are called with mu held.
-func (o *outbound) push(frame []byte) {
+// push, start, and what they are with another spawn, are called with mu held.
+func (o *outbound) push(frame []byte) { o.pushBy(o.spawn, frame) }
+
+func (o *outbound) pushBy(spawn func(func()), frame []byte) {
 	o.frames = append(o.frames, frame)
 	o.bytes += len(frame)
 	if o.unacked == nil || o.unacked.paused.IsZero() {
-		o.start()
+		o.startBy(spawn)
 	}
 }
 
-func (o *outbound) start() {
+func (o *outbound) start() { o.startBy(o.spawn) }
+
+func (o *outbound) startBy(spawn func(func())) {
 	if o.held || o.refusing != nil || o.writing || o.link == nil {
 		return
 	}
 	o.writing = true
 	to := o.link
-	o.spawn(func() { o.drain(to) })
+	spawn(func() { o.drain(to) })
 }
 
 // drain writes until nothing is left, or until the link has been replaced. Owner: the
