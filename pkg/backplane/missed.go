@@ -24,7 +24,7 @@ type MissedReceiver interface {
 // hear what was published, after it had heard. Messages of that time may be lost.
 type GapWatcher interface {
 	// GapEnded tells of a gap that has just ended: it began then, or some seconds later.
-	// The call comes after those of a [MissedReceiver] and before anything is delivered,
-	// in turn with Deliver and under the same rules.
+	// The call comes after those of a [MissedReceiver] and before anything is delivered of
+	// what was published after the gap, in turn with Deliver and under the same rules.
 	GapEnded(began time.Time)
 }

@@ -65,15 +65,16 @@ func (p *Plane) dropHeld() {
 // loop calls it: so everything that was published before the reading has arrived.
 func (p *Plane) probed(sent time.Duration) {
 	r := p.keeper.take(p.subscriber.current.Load(), sent)
-	if r == nil {
-		p.subscriber.prove(false)
-		return
+	if r != nil {
+		for _, part := range r.parts {
+			p.catchUp(part, p.keeper.clock()-r.at)
+		}
 	}
-	for _, part := range r.parts {
-		p.catchUp(part, p.keeper.clock()-r.at)
-	}
-	if !p.gate.open {
+	hears, comesToHear := p.subscriber.prove(r != nil)
+	if comesToHear {
 		p.tellOfGap()
+	}
+	if r != nil && !p.gate.open {
 		p.gate.open = true
 		for _, m := range p.gate.held {
 			if !m.to.isDetached() {
@@ -82,7 +83,9 @@ func (p *Plane) probed(sent time.Duration) {
 		}
 		p.gate.held, p.gate.bytes = nil, 0
 	}
-	p.subscriber.prove(true)
+	if hears {
+		p.health.hears() // it may have been refused probes meanwhile
+	}
 }
 
 // tellOfGap tells those who want to know that there was one.

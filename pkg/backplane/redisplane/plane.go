@@ -79,6 +79,7 @@ func New(options Options) (*Plane, error) {
 		p.prober.probe()
 		p.roster.renew() // it may be another Redis, or an empty one
 	}
+	p.subscriber.settled = p.prober.probe
 	p.roster = newRoster(o, r, id, incarnation, p.health)
 	p.roster.served = p.served
 	p.roster.gone = p.nodeGone

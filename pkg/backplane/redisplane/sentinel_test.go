@@ -242,9 +242,10 @@ func TestGapUntilAllHaveLeft(t *testing.T) {
 		if err := s.table.confirm(true, "node:n"); err != nil {
 			t.Fatal(err)
 		}
-		s.prove(true)
-		if hears := h.check() == nil; hears != want {
-			t.Errorf("%v after the change, the node hears: %t", since, hears)
+		for i, probe := range []struct{ caughtUp, new bool }{{true, want}, {false, false}} {
+			if hears, comesToHear := s.prove(probe.caughtUp); hears != want || comesToHear != probe.new {
+				t.Errorf("%v after the change, by probe %d the node hears: %t, which is new: %t", since, i, hears, comesToHear)
+			}
 		}
 	}
 }

@@ -26,6 +26,7 @@ type subscriber struct {
 	connecting func()                        // run calls it before anything is delivered of a new connection
 	connected  func()                        // run calls it when node is subscribed on a new connection
 	restored   func()                        // called, with mu held, when all is subscribed on a new connection
+	settled    func()                        // called when no node publishes at a former master any more
 
 	wake     chan struct{} // of capacity 1: the table may have commands
 	current  atomic.Pointer[link]
@@ -50,6 +51,7 @@ func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *sub
 
 		connecting: func() {},
 		restored:   func() {},
+		settled:    func() {},
 	}
 	s.table.hold(node)
 	return s
@@ -153,27 +155,22 @@ func (s *subscriber) cut(err error) {
 }
 
 // prove notes that a probe was heard on the present connection, and if so that what was
-// missed has been taken in; deliver calls it.
-func (s *subscriber) prove(caughtUp bool) {
+// missed has been taken in. It returns whether the node hears, and whether that is new;
+// deliver calls it.
+func (s *subscriber) prove(caughtUp bool) (hears, comesToHear bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.caughtUp = s.caughtUp || caughtUp
-	if s.hearing {
-		s.health.hears() // it may have been refused probes meanwhile
-	}
-	s.listen()
+	comesToHear = !s.hearing && s.caughtUp && s.site.unsettled() == 0
+	s.hearing = s.hearing || comesToHear
+	return s.hearing, comesToHear
 }
 
-// listen looks whether all is subscribed again, and whether the node has come to hear; mu
-// is held.
+// listen looks whether all is subscribed again; mu is held.
 func (s *subscriber) listen() {
 	if !s.again && s.table.restored() {
 		s.again = true
 		s.restored()
-	}
-	if !s.hearing && s.caughtUp && s.site.unsettled() == 0 {
-		s.hearing = true
-		s.health.hears()
 	}
 }
 
@@ -244,7 +241,9 @@ func (s *subscriber) write(l *link, pubsub *redis.PubSub) {
 	for {
 		select {
 		case <-s.wake:
-		case <-settled.C: // so the node may have come to hear
+		case <-settled.C:
+			s.settled()
+			continue
 		case <-l.ctx.Done():
 			return
 		}
