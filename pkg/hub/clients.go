@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/protocol"
@@ -163,28 +164,58 @@ func (p ClientProxy) send(ctx context.Context, method string, arguments []any) e
 	return p.hub.attachment.Publish(ctx, body, channels...)
 }
 
+// scratch is the memory that frames are made in on their way into a body.
+type scratch struct {
+	bytes     []byte
+	encodings []backplane.Encoding
+}
+
+// maxScratch is how many bytes a scratch may have that is used again.
+const maxScratch = 64 << 10
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
 // encode makes the body of an envelope: the message once in each protocol.
 func (h *Hub) encode(m protocol.Message, excluded []string) ([]byte, error) {
-	encodings, err := h.encodings(m)
-	if err != nil {
+	s := scratches.Get().(*scratch)
+	err := s.encode(m, h.protocols)
+	var body []byte
+	if err == nil {
+		body = backplane.AppendMessage(nil, backplane.Message{Excluded: excluded, Encodings: s.encodings})
+	}
+	clear(s.encodings) // which may refer to smaller memory that bytes was before
+	if cap(s.bytes) <= maxScratch {
+		scratches.Put(s)
+	}
+	return body, err
+}
+
+func (s *scratch) encode(m protocol.Message, protocols []protocol.Protocol) (err error) {
+	s.bytes, s.encodings = s.bytes[:0], s.encodings[:0]
+	for _, p := range protocols {
+		begin := len(s.bytes)
+		if s.bytes, err = p.Append(s.bytes, m); err != nil {
+			return err
+		}
+		s.encodings = append(s.encodings, backplane.Encoding{Protocol: p.Name(), Frame: slices.Clip(s.bytes[begin:])})
+	}
+	return nil
+}
+
+// encodings are the message once in each protocol.
+func (h *Hub) encodings(m protocol.Message) ([]backplane.Encoding, error) {
+	var s scratch
+	if err := s.encode(m, h.protocols); err != nil {
 		return nil, err
 	}
-	return backplane.AppendMessage(nil, backplane.Message{Excluded: excluded, Encodings: encodings}), nil
+	return s.encodings, nil
 }
 
-func (h *Hub) encodings(m protocol.Message) ([]backplane.Encoding, error) {
-	encodings := make([]backplane.Encoding, len(h.protocols))
-	for i, p := range h.protocols {
-		frame, err := p.Append(nil, m)
-		if err != nil {
-			return nil, err
-		}
-		encodings[i] = backplane.Encoding{Protocol: p.Name(), Frame: frame}
-	}
-	return encodings, nil
-}
-
+// unique returns a slice of its own.
 func unique(names []string) []string {
+	if len(names) < 2 {
+		return slices.Clone(names)
+	}
 	seen := make(map[string]struct{}, len(names))
 	kept := make([]string, 0, len(names))
 	for _, n := range names {
