@@ -107,7 +107,7 @@ func ParseMessage(body []byte) (Message, error) {
 	if n := c.count(minEncoding); n > 0 {
 		m.Encodings = make([]Encoding, n)
 		for i := range m.Encodings {
-			m.Encodings[i] = Encoding{Protocol: string(c.field()), Frame: c.field()}
+			m.Encodings[i] = Encoding{Protocol: nameOf(c.field()), Frame: c.field()}
 			if m.Encodings[i].Protocol == "" {
 				c.fail()
 			}
@@ -117,6 +117,16 @@ func ParseMessage(body []byte) (Message, error) {
 		return Message{}, fmt.Errorf("parse message: %w: cut off, or an encoding without a protocol", ErrMalformed)
 	}
 	return m, nil
+}
+
+// nameOf returns the name of a hub protocol, without a copy of one that there is today.
+func nameOf(name []byte) string {
+	for _, known := range [...]string{"json", "messagepack"} {
+		if string(name) == known {
+			return known
+		}
+	}
+	return string(name)
 }
 
 // appendField appends bytes of any length, with that length before them.

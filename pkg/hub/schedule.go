@@ -18,6 +18,9 @@ type invocations struct {
 	closed  bool          // nothing more is taken
 }
 
+// keptInvocations is how many places an empty queue may have that are used again.
+const keptInvocations = 4
+
 // push adds an invocation, and reports whether it was taken and whether a runner is to
 // be started.
 func (q *invocations) push(i *invocation) (taken, start bool) {
@@ -41,13 +44,19 @@ func (q *invocations) pop() *invocation {
 	defer q.mu.Unlock()
 	q.tell()
 	if len(q.waiting) == 0 {
-		q.waiting = nil
+		if cap(q.waiting) > keptInvocations {
+			q.waiting = nil
+		}
 		q.taken--
 		return nil
 	}
 	i := q.waiting[0]
 	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
+	if len(q.waiting) == 1 { // the place is free for the next, most often the only one again
+		q.waiting = q.waiting[:0]
+	} else {
+		q.waiting = q.waiting[1:]
+	}
 	return i
 }
 
