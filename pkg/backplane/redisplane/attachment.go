@@ -43,7 +43,7 @@ func (a *attachment) publish(ctx context.Context, body []byte, channels []backpl
 	if a.isDetached() {
 		err = notSent(backplane.ErrClosed)
 	} else {
-		receivers, err = a.plane.lane.publish(ctx, body, a.prefix, channels)
+		receivers, err = a.plane.first.lane.publish(ctx, body, a.prefix, channels)
 	}
 	a.plane.metrics.publishError(err)
 	return receivers, err
@@ -57,10 +57,10 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 		}
 	}
 	names := a.names(channels)
-	a.plane.subscriber.hold(a, names)
+	a.plane.first.subscriber.hold(a, names)
 	return func(ctx context.Context) error {
-		deadline := time.Now().Add(a.plane.subscriber.timeout)
-		err := a.plane.subscriber.wait(ctx, names, a.ctx.Done())
+		deadline := time.Now().Add(a.plane.first.subscriber.timeout)
+		err := a.plane.first.subscriber.wait(ctx, names, a.ctx.Done())
 		if err == nil {
 			err = a.announced(ctx, deadline)
 		}
@@ -131,7 +131,7 @@ func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
 	if a.plane.withoutClients && slices.ContainsFunc(channels, a.isForClients) {
 		return // as refused
 	}
-	a.plane.subscriber.release(a, a.names(channels))
+	a.plane.first.subscriber.release(a, a.names(channels))
 }
 
 // Detach implements [backplane.Attachment].
@@ -139,7 +139,7 @@ func (a *attachment) Detach() {
 	a.once.Do(func() {
 		a.end()
 		a.plane.attachments.remove(a)
-		a.plane.subscriber.releaseAll(a)
+		a.plane.first.subscriber.releaseAll(a)
 		a.plane.roster.renew()
 	})
 }

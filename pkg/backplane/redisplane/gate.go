@@ -26,11 +26,11 @@ type arrival struct {
 }
 
 // pass delivers what has arrived, or holds it. The receive loop calls it.
-func (p *Plane) pass(m arrival) {
+func (p *partition) pass(m arrival) {
 	if backplane.IsOperation(m.body) {
 		m.digest = digestOf(m.channel, m.body)
 		if !m.to.ledger.hears(m.digest) {
-			p.metrics.late.Inc()
+			p.plane.metrics.late.Inc()
 			return
 		}
 	}
@@ -45,25 +45,25 @@ func (p *Plane) pass(m arrival) {
 }
 
 // shut begins to hold what arrives, on a new connection. The receive loop calls it.
-func (p *Plane) shut() {
+func (p *partition) shut() {
 	p.gate.open = false
 	p.dropHeld()
 }
 
 // dropHeld gives up what is held. Operations among it have to be read.
-func (p *Plane) dropHeld() {
+func (p *partition) dropHeld() {
 	for _, m := range p.gate.held {
 		if backplane.IsOperation(m.body) {
 			m.to.ledger.unhear(m.digest)
 		}
 	}
-	p.metrics.gap.Add(float64(len(p.gate.held)))
+	p.plane.metrics.gap.Add(float64(len(p.gate.held)))
 	p.gate.held, p.gate.bytes = nil, 0
 }
 
 // probed takes in a probe that was sent at that time, and what was read before. The receive
 // loop calls it: so everything that was published before the reading has arrived.
-func (p *Plane) probed(sent time.Duration) {
+func (p *partition) probed(sent time.Duration) {
 	r := p.keeper.take(p.subscriber.current.Load(), sent)
 	if r != nil {
 		for _, part := range r.parts {
@@ -89,12 +89,12 @@ func (p *Plane) probed(sent time.Duration) {
 }
 
 // tellOfGap tells those who want to know that there was one.
-func (p *Plane) tellOfGap() {
+func (p *partition) tellOfGap() {
 	since, ok := p.health.gap()
 	if !ok {
 		return
 	}
-	for _, a := range p.attachments.all() {
+	for _, a := range p.plane.attachments.all() {
 		if w, watches := a.receiver.(backplane.GapWatcher); watches && !a.isDetached() {
 			w.GapEnded(since)
 		}
@@ -103,7 +103,7 @@ func (p *Plane) tellOfGap() {
 
 // catchUp hands over what was missed of one prefix. While the gate is open nothing was, but
 // for operations that were kept and not published.
-func (p *Plane) catchUp(of part, since time.Duration) {
+func (p *partition) catchUp(of part, since time.Duration) {
 	a := of.of
 	if a.isDetached() {
 		return
@@ -119,7 +119,7 @@ func (p *Plane) catchUp(of part, since time.Duration) {
 		p.health.logger.Warn("redis has lost the operations that it kept: those that this node has not answered are not made up for", "prefix", a.prefix)
 	}
 	for _, e := range of.entries {
-		p.metrics.missed.Inc()
+		p.plane.metrics.missed.Inc()
 		if watches {
 			watcher.Missed(e.channel, e.body, e.age+since)
 		} else {

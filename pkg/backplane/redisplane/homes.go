@@ -194,7 +194,7 @@ func (h homes) do(ctx context.Context, commands ...*redis.Cmd) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.of.ctx, cancel)()
-	err := h.of.plane.commands.do(ctx, commands...)
+	err := h.of.plane.first.commands.do(ctx, commands...)
 	if h.of.isDetached() {
 		return backplane.ErrClosed
 	}
@@ -222,7 +222,7 @@ func (h homes) read(command *redis.Cmd, key string) (there backplane.Home, found
 
 // key returns the connection's key of Redis.
 func (h homes) key(connection string) string {
-	return h.of.plane.site.key(homeKey + h.of.prefix + connection)
+	return h.of.plane.first.site.key(homeKey + h.of.prefix + connection)
 }
 
 // home returns this node as one.

@@ -379,7 +379,7 @@ func (a *attachment) PublishKept(ctx context.Context, operation []byte, ch backp
 	if a.isDetached() {
 		return a.publish(ctx, operation, []backplane.Channel{ch})
 	}
-	sure, kept := a.plane.keeper.keep(ctx, a.prefix, ch, bytes.Clone(operation))
+	sure, kept := a.plane.first.keeper.keep(ctx, a.prefix, ch, bytes.Clone(operation))
 	subscribers, err = a.publish(ctx, operation, []backplane.Channel{ch})
 	switch {
 	case kept != nil && err == nil:

@@ -82,36 +82,36 @@ func (p *Plane) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.published, m.pipelines, m.received, m.dropped, m.errors, m.subscribe, m.probe, m.missed,
 		gauge("subscriptions", "Channels whose subscription is in force.", func() float64 {
-			inForce, _ := p.subscriber.counts()
+			inForce, _ := p.first.subscriber.counts()
 			return float64(inForce)
 		}),
 		gauge("subscriptions_pending", "Channels to be subscribed or unsubscribed.", func() float64 {
-			_, pending := p.subscriber.counts()
+			_, pending := p.first.subscriber.counts()
 			return float64(pending)
 		}),
 		gauge("healthy", "1 while the node hears what is published, 0 otherwise.", func() float64 {
-			if p.health.check() != nil {
+			if p.first.health.check() != nil {
 				return 0
 			}
 			return 1
 		}),
 		gauge("receive_lag_seconds", "Age of the oldest own probe that has not been heard yet, or else how long the last one took.", func() float64 {
-			return p.prober.lag.now().Seconds()
+			return p.first.prober.lag.now().Seconds()
 		}),
 		gauge("publish_queue_messages", "Messages that wait to be published.", func() float64 {
-			messages, _ := p.lane.waiting()
+			messages, _ := p.first.lane.waiting()
 			return float64(messages)
 		}),
 		gauge("publish_queue_bytes", "What they are counted as, in bytes: channel, body and 128 more each.", func() float64 {
-			_, bytes := p.lane.waiting()
+			_, bytes := p.first.lane.waiting()
 			return float64(bytes)
 		}),
 		counter("gaps_total", "Times in which the node was deaf after it had heard.", func() float64 {
-			gaps, _ := p.health.gaps()
+			gaps, _ := p.first.health.gaps()
 			return float64(gaps)
 		}),
 		counter("gap_seconds_total", "How long gaps lasted, the present one included.", func() float64 {
-			_, total := p.health.gaps()
+			_, total := p.first.health.gaps()
 			return total.Seconds()
 		}),
 	}

@@ -16,28 +16,19 @@ import (
 // [backplane.Backplane].
 type Plane struct {
 	id          string
+	incarnation uint64
 	registerer  prometheus.Registerer // nil: none
 	registered  []prometheus.Collector
 	metrics     *metrics
-	health      *health
-	lane        *lane
-	subscriber  *subscriber
-	prober      *prober
+	first       *partition
 	roster      *roster
-	commands    *commander // for the homes of connections, and the operations that are kept
-	keeper      *keeper
-	site        *site
 	attachments attachments
 
 	withoutClients bool // as in the options
 
-	// The receive loop's alone:
+	window backplane.Window // the receive loop's alone
 
-	window   backplane.Window
-	demanded *backplane.EnvelopeKeys // one must have signed what arrives; nil: none need have
-	gate     gate
-
-	stop context.CancelFunc // ends the subscriber, the prober and the roster
+	stop context.CancelFunc // ends the partition's goroutines, and the roster's
 	wg   sync.WaitGroup     // all goroutines but the site's
 
 	leave context.CancelFunc // ends the site, which the others need to the end
@@ -64,34 +55,22 @@ func New(options Options) (*Plane, error) {
 	h := newHealth(o.Logger)
 	r := newSite(t, o, h)
 
-	id := uuid.NewString()
-	p := &Plane{id: id, withoutClients: o.WithoutClients, registerer: o.Registerer, site: r, metrics: newMetrics(), health: h}
-	incarnation := uint64(time.Now().UnixNano())
-	if o.RequireSigned {
-		p.demanded = o.envelopeKeys()
+	p := &Plane{
+		id:             uuid.NewString(),
+		incarnation:    uint64(time.Now().UnixNano()),
+		registerer:     o.Registerer,
+		metrics:        newMetrics(),
+		withoutClients: o.WithoutClients,
 	}
-	p.lane = newLane(o, r, id, incarnation, p.metrics)
-	p.subscriber = newSubscriber(o, r, string(backplane.Node(id)), p.metrics, p.health)
-	p.prober = newProber(o, p.lane, p.subscriber, p.health)
-	p.health.proven = p.prober.lag.proven
-	p.subscriber.deliver = p.arrive
-	p.subscriber.connected = func() {
-		p.prober.probe()
-		p.roster.renew() // it may be another Redis, or an empty one
-	}
-	p.subscriber.settled = p.prober.probe
-	p.roster = newRoster(o, r, id, incarnation, p.health)
+	p.first = newPartition(p, o, r, h)
+	p.roster = newRoster(o, r, p.id, p.incarnation, h)
 	p.roster.served = p.served
 	p.roster.gone = p.nodeGone
-	p.health.changed = p.roster.announce
-	p.commands = newCommander(o, r)
-	p.prober.renewed = p.commands.renew
-	p.keeper = newKeeper(o, id, p.commands, p.subscriber, p.prober)
-	if !p.withoutClients {
-		p.keeper.performing = p.attachments.all
+	h.changed = p.roster.announce
+	p.first.subscriber.connected = func() {
+		p.first.prober.probe()
+		p.roster.renew() // it may be another Redis, or an empty one
 	}
-	p.subscriber.connecting = p.shut
-	p.subscriber.restored = p.keeper.read
 	if p.registered, err = register(p.registerer, p.collectors()...); err != nil {
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
@@ -101,11 +80,8 @@ func New(options Options) (*Plane, error) {
 	here, leave := context.WithCancel(context.Background())
 	p.leave = leave
 	p.away.Go(func() { r.run(here) })
-	p.wg.Go(p.lane.run)
-	p.wg.Go(func() { p.subscriber.run(ctx) })
-	p.wg.Go(func() { p.prober.run(ctx) })
+	p.first.start(ctx, &p.wg)
 	p.wg.Go(func() { p.roster.run(ctx) })
-	p.wg.Go(func() { p.keeper.run(ctx) })
 	return p, nil
 }
 
@@ -119,10 +95,10 @@ func (p *Plane) NodeID() string { return p.id }
 // Healthy implements [backplane.Backplane]. A node hears when all that it holds is
 // subscribed, it has taken in the operations that it had missed, and its own probe has come
 // back over that connection.
-func (p *Plane) Healthy() error { return p.health.check() }
+func (p *Plane) Healthy() error { return p.first.health.check() }
 
 // Heard implements [backplane.Backplane], by the node's own probe.
-func (p *Plane) Heard() time.Time { return p.prober.lag.proven() }
+func (p *Plane) Heard() time.Time { return p.first.prober.lag.proven() }
 
 // Others implements [backplane.Backplane].
 func (p *Plane) Others() []backplane.NodeState { return p.roster.directory.others(p.id) }
@@ -153,12 +129,11 @@ func (p *Plane) Close() error {
 			a.Detach()
 		}
 		p.stop()
-		p.lane.close()
-		p.commands.close()
+		p.first.close()
 		p.wg.Wait()
 		p.leave()
 		p.away.Wait()
-		p.health.close()
+		p.first.health.close()
 		unregister(p.registerer, p.registered)
 	})
 	return nil
@@ -175,7 +150,7 @@ func (p *Plane) served() []string {
 // nodeGone tells those whose hub the node served; the roster calls it.
 func (p *Plane) nodeGone(of announcement, died bool) {
 	if died {
-		p.health.logger.Warn("node died", "node", of.ID)
+		p.roster.logger.Warn("node died", "node", of.ID)
 	}
 	for _, prefix := range of.Prefixes {
 		a := p.attachments.find(prefix)

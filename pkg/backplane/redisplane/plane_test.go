@@ -51,6 +51,7 @@ func runContract(t *testing.T, o Options) {
 // A node is a plane with one attachment, and what that has received.
 type node struct {
 	*Plane
+	*partition
 	backplane.Attachment
 	*recorder
 }
@@ -84,7 +85,7 @@ func startDeaf(t testing.TB, url string, options ...func(*Options)) *node {
 			t.Error(err)
 		}
 	})
-	n := &node{Plane: p, recorder: newRecorder()}
+	n := &node{Plane: p, partition: p.first, recorder: newRecorder()}
 	if n.Attachment, err = p.Attach("", n.recorder); err != nil {
 		t.Fatal(err)
 	}

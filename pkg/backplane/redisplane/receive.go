@@ -9,27 +9,27 @@ import (
 
 // arrive takes in one message; the receive loop calls it. The node's own messages come
 // this way too, so that there is one order for all.
-func (p *Plane) arrive(channel, payload string) {
-	p.metrics.received.Inc()
+func (p *partition) arrive(channel, payload string) {
+	p.plane.metrics.received.Inc()
 	envelope, err := p.parse(channel, readOnlyBytes(payload))
 	if err != nil {
 		p.drop(channel, err)
 		return
 	}
-	if !p.window.Accept(&envelope) {
-		p.metrics.late.Inc()
+	if !p.plane.window.Accept(&envelope) {
+		p.plane.metrics.late.Inc()
 		return
 	}
-	if channel == p.subscriber.node && envelope.Publisher == p.id {
+	if channel == p.subscriber.node && envelope.Publisher == p.plane.id {
 		if sent, ok := p.prober.isProbe(envelope.Body); ok {
 			p.probed(sent)
 			return
 		}
 	}
 	prefix := prefixOf(channel)
-	a := p.attachments.find(prefix)
+	a := p.plane.attachments.find(prefix)
 	if a == nil || a.isDetached() {
-		p.metrics.unattached.Inc()
+		p.plane.metrics.unattached.Inc()
 		return
 	}
 	p.pass(arrival{to: a, channel: backplane.Channel(channel[len(prefix):]), body: envelope.Body})
@@ -37,7 +37,7 @@ func (p *Plane) arrive(channel, payload string) {
 
 // parse comes before the window: who has no key where one is demanded does not get to say
 // what has been heard of a publisher.
-func (p *Plane) parse(channel string, payload []byte) (backplane.Envelope, error) {
+func (p *partition) parse(channel string, payload []byte) (backplane.Envelope, error) {
 	if p.demanded == nil {
 		return backplane.ParseEnvelope(payload)
 	}
@@ -45,15 +45,15 @@ func (p *Plane) parse(channel string, payload []byte) (backplane.Envelope, error
 }
 
 // drop counts an envelope that was refused for err.
-func (p *Plane) drop(channel string, err error) {
-	reason := p.metrics.malformed
+func (p *partition) drop(channel string, err error) {
+	reason := p.plane.metrics.malformed
 	switch {
 	case errors.Is(err, backplane.ErrVersion):
-		reason = p.metrics.unknownVersion
+		reason = p.plane.metrics.unknownVersion
 	case errors.Is(err, backplane.ErrUnsigned):
-		reason = p.metrics.unsigned
+		reason = p.plane.metrics.unsigned
 	case errors.Is(err, backplane.ErrForged):
-		reason = p.metrics.forged
+		reason = p.plane.metrics.forged
 	}
 	reason.Inc()
 	p.health.logger.Debug("envelope from Redis ignored", "channel", channel, "error", err)
