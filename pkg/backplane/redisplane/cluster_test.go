@@ -81,7 +81,7 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-func TestSlotOwner(t *testing.T) {
+func TestSlotOwners(t *testing.T) {
 	const nodes = `
 a 10.0.0.1:6379@16379 myself,master - 0 1 3 connected 0-99 101 [100->-b] [102-<-c]
 b 10.0.0.2:6379@16379,b.example master - 0 1 2 connected 102-200 100
@@ -95,12 +95,12 @@ g nowhere master - 0 1 1 connected 700
 		0: "10.0.0.1:6379 3", 99: "10.0.0.1:6379 3", 101: "10.0.0.1:6379 3",
 		100: "10.0.0.2:6379 2", 102: "10.0.0.2:6379 2", 200: "10.0.0.2:6379 2",
 		300: "[fd00::3]:6379 1", 450: ":6379 4",
-		201: "nobody has slot 201", 600: "invalid syntax", 700: "the address of the owner",
+		201: "nobody has slot 201", 600: "invalid syntax", 700: "the address of an owner",
 	} {
-		a, err := slotOwner(nodes, slot)
+		a := slotOwners(nodes, []int{0, slot})[1]
 		got := fmt.Sprint(a.addr, " ", a.epoch)
-		if err != nil {
-			got = err.Error()
+		if a.err != nil {
+			got = a.err.Error()
 		}
 		if !strings.Contains(got, want) {
 			t.Errorf("slot %d: got %s, want %s", slot, got, want)

@@ -1,11 +1,13 @@
 package redisplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +30,8 @@ const (
 
 // A lookout knows which Redis is the master, from witnesses: sentinels, or servers of a
 // Redis Cluster. Of what they say, what has the highest epoch of their configuration counts.
+// In a cluster there may be several places, each a slot with a master of its own, of which
+// it asks at once.
 //
 // It asks all the time: a former master that still runs takes what is published, and
 // hands it to whoever has not left either, until it learns of its fate, seconds later.
@@ -36,32 +40,44 @@ type lookout struct {
 	witnesses []*witness
 	timeout   time.Duration // of a look
 	logger    *slog.Logger
-	moved     func(to string) // run calls it when another is the master
 
 	now   chan struct{} // of capacity 1: look at once
 	ended chan struct{} // closed when run has ended
 
 	mu     sync.Mutex // never held across I/O
 	next   *sighting  // what the next look to begin will find
-	master string     // address; empty: not found yet
-	since  time.Time  // of master, if there was one before; else zero
+	places []place
 
-	// run's alone:
+	failed bool // run's alone: the last look, and that has been logged
+}
 
-	epoch  int64 // of master; 0 is the lowest there is
-	failed bool  // the last look, and that has been logged
+// A place is what a lookout knows of one master.
+type place struct {
+	master string          // address; empty: not found yet
+	since  time.Time       // of master, if there was one before; else zero
+	epoch  int64           // of master; 0 is the lowest there is
+	moved  func(to string) // called when another is the master; nil: nobody wants to know
 }
 
 // A sighting is what a look has found.
 type sighting struct {
-	done chan struct{} // closed when the rest is set
+	done   chan struct{} // closed when the rest is set
+	places []found
+	err    error // of all places
+}
+
+type found struct {
 	addr string
 	err  error
 }
 
 func newSighting() *sighting { return &sighting{done: make(chan struct{})} }
 
+// newLookout returns nil where there is nobody to be asked.
 func newLookout(t target, o Options) *lookout {
+	if len(t.witnesses) == 0 {
+		return nil
+	}
 	l := &lookout{
 		question: t.question,
 		timeout:  o.DialTimeout / 2, // the rest is for the master
@@ -69,6 +85,7 @@ func newLookout(t target, o Options) *lookout {
 		now:      make(chan struct{}, 1),
 		ended:    make(chan struct{}),
 		next:     newSighting(),
+		places:   make([]place, t.question.places),
 	}
 	for _, options := range t.witnesses {
 		s := &site{options: options, role: t.question.role, links: make(map[*link]string)}
@@ -77,8 +94,15 @@ func newLookout(t target, o Options) *lookout {
 	return l
 }
 
-// find returns the address of the master, by a look that begins after the call.
-func (l *lookout) find(ctx context.Context) (string, error) {
+// watch has moved called, by run, whenever another becomes the master of the place.
+func (l *lookout) watch(at int, moved func(to string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.places[at].moved = moved
+}
+
+// find returns the address of the place's master, by a look that begins after the call.
+func (l *lookout) find(ctx context.Context, at int) (string, error) {
 	l.mu.Lock()
 	s := l.next
 	l.mu.Unlock()
@@ -88,7 +112,10 @@ func (l *lookout) find(ctx context.Context) (string, error) {
 	}
 	select {
 	case <-s.done:
-		return s.addr, s.err
+		if s.err != nil {
+			return "", s.err
+		}
+		return s.places[at].addr, s.places[at].err
 	case <-l.ended:
 		return "", backplane.ErrClosed
 	case <-ctx.Done():
@@ -96,26 +123,30 @@ func (l *lookout) find(ctx context.Context) (string, error) {
 	}
 }
 
-// is reports whether the address is the master's, as far as is known.
-func (l *lookout) is(addr string) bool {
+// is reports whether the address is that of the place's master, as far as is known.
+func (l *lookout) is(at int, addr string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.master == addr
+	return l.places[at].master == addr
 }
 
 // unsettled returns for how long there may still be nodes that do not know of the last
-// change of the master.
-func (l *lookout) unsettled() time.Duration {
+// change of the place's master.
+func (l *lookout) unsettled(at int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.since.IsZero() {
+	since := l.places[at].since
+	if since.IsZero() {
 		return 0
 	}
-	return max(0, settlePause-time.Since(l.since))
+	return max(0, settlePause-time.Since(since))
 }
 
-// run looks until ctx ends.
+// run looks until ctx ends. A nil lookout has nothing to do.
 func (l *lookout) run(ctx context.Context) {
+	if l == nil {
+		return
+	}
 	defer close(l.ended)
 	defer func() {
 		for _, w := range l.witnesses {
@@ -141,47 +172,78 @@ func (l *lookout) run(ctx context.Context) {
 	}
 }
 
-// look asks the witnesses and tells who waits for what they say.
+// look asks the witnesses and tells who waits for what they say, and who has another master
+// now.
 func (l *lookout) look(ctx context.Context) {
 	l.mu.Lock()
 	s := l.next
 	l.next = newSighting()
-	before := l.master
 	l.mu.Unlock()
-	defer close(s.done)
-
-	says, most, err := l.ask(ctx)
+	opinions := l.ask(ctx)
 	if ctx.Err() != nil {
 		s.err = backplane.ErrClosed
+		close(s.done)
 		return
 	}
-	l.log(err)
-	if err != nil {
-		s.err = err
-		return
-	}
-	if s.addr = before; l.believes(says, most) {
-		s.addr, l.epoch = says.addr, says.epoch
-	}
-	if s.addr == before {
-		return
-	}
+	var failure error
+	var moves []move
 	l.mu.Lock()
-	l.master = s.addr
-	if before != "" {
-		l.since = time.Now()
+	for i := range l.places {
+		f, m := l.places[i].take(opinions[i])
+		s.places = append(s.places, f)
+		failure = cmp.Or(failure, f.err)
+		if m != nil {
+			moves = append(moves, *m)
+		}
 	}
 	l.mu.Unlock()
-	if before != "" {
-		l.logger.Warn("redis has another master", "master", s.addr, "before", before)
-		l.moved(s.addr)
-	}
+	close(s.done)
+	l.log(failure)
+	l.tell(moves)
 }
 
-// believes reports whether an answer counts, which most witnesses agree to or have an
+// A move is that another has become the master of a place.
+type move struct {
+	to, before string
+	moved      func(to string)
+}
+
+// take takes in what witnesses say of the place.
+func (p *place) take(o opinion) (found, *move) {
+	if o.given == 0 {
+		return found{err: fmt.Errorf("find the master: %w", errors.Join(o.failures...))}, nil
+	}
+	if !p.believes(o) {
+		return found{addr: p.master}, nil
+	}
+	before := p.master
+	p.master, p.epoch = o.addr, o.epoch
+	if before == "" || before == p.master {
+		return found{addr: p.master}, nil
+	}
+	p.since = time.Now()
+	return found{addr: p.master}, &move{p.master, before, p.moved}
+}
+
+// believes reports whether an opinion counts, which most witnesses agree to or have an
 // earlier one than: the few may be cut off from the rest, and behind what is known.
-func (l *lookout) believes(says answer, most bool) bool {
-	return most || says.epoch >= l.epoch
+func (p *place) believes(o opinion) bool {
+	return o.most || o.epoch >= p.epoch
+}
+
+// tell tells who has another master now. What goes from one server to another is logged
+// once, however many places it is.
+func (l *lookout) tell(moves []move) {
+	logged := make(map[[2]string]bool)
+	for _, m := range moves {
+		if way := [2]string{m.before, m.to}; !logged[way] {
+			logged[way] = true
+			l.logger.Warn("redis has another master", "master", m.to, "before", m.before)
+		}
+		if m.moved != nil {
+			m.moved(m.to)
+		}
+	}
 }
 
 // log tells when looks begin to fail, and no longer do.
@@ -195,44 +257,59 @@ func (l *lookout) log(err error) {
 	l.failed = err != nil
 }
 
-// ask returns the answer that counts, and whether most witnesses have given one.
-func (l *lookout) ask(ctx context.Context) (best answer, most bool, err error) {
+// An opinion is what the witnesses say of one place.
+type opinion struct {
+	answer        // the one that counts, if any was given
+	given    int  // by how many
+	most     bool // of the witnesses
+	failures []error
+}
+
+// ask returns what the witnesses say of each place.
+func (l *lookout) ask(ctx context.Context) []opinion {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
-	answers := make(chan answer, len(l.witnesses))
+	statements := make(chan []answer, len(l.witnesses))
 	for _, w := range l.witnesses {
-		asking.Go(func() { answers <- w.say(ctx, l.question) })
+		asking.Go(func() { statements <- w.say(ctx, l.question) })
 	}
 
-	var failures []error
+	opinions := make([]opinion, len(l.places))
 	var enough <-chan time.Time
-	given := 0
+	most := len(l.witnesses)/2 + 1
+	heard := 0 // witnesses that had something to say
 	for range l.witnesses {
 		select {
-		case a := <-answers:
-			if a.err != nil {
-				failures = append(failures, a.err)
-				continue
+		case says := <-statements:
+			something := false
+			for i, a := range says {
+				o := &opinions[i]
+				if a.err != nil {
+					o.failures = append(o.failures, a.err)
+					continue
+				}
+				something = true
+				if o.given == 0 || a.epoch > o.epoch {
+					o.answer = a
+				}
+				o.given++
+				o.most = o.given >= most
 			}
-			if given == 0 || a.epoch > best.epoch {
-				best = a
+			if something {
+				heard++
 			}
-			if given++; given == len(l.witnesses)/2+1 {
-				most = true
+			if heard == most && enough == nil {
 				timer := time.NewTimer(lookPatience)
 				defer timer.Stop()
 				enough = timer.C
 			}
 		case <-enough:
-			return best, most, nil
+			return opinions
 		}
 	}
-	if given == 0 {
-		return best, false, fmt.Errorf("find the master: %w", errors.Join(failures...))
-	}
-	return best, most, nil
+	return opinions
 }
 
 // A witness is asked by one look at a time.
@@ -241,30 +318,44 @@ type witness struct {
 	link *link // nil while there is none
 }
 
-func (w *witness) say(ctx context.Context, q question) answer {
-	a, err := w.answer(ctx, q)
+// say returns an answer for each place.
+func (w *witness) say(ctx context.Context, q question) []answer {
+	answers, err := w.answer(ctx, q)
 	if err != nil {
-		a.err = fmt.Errorf("ask %s: %w", w.site.options.Addr, err)
+		answers = slices.Repeat([]answer{{err: err}}, q.places)
 	}
-	return a
+	for i := range answers {
+		if a := &answers[i]; a.err != nil {
+			a.err = fmt.Errorf("ask %s: %w", w.site.options.Addr, a.err)
+		} else {
+			a.addr = w.complete(a.addr)
+		}
+	}
+	return answers
 }
 
-func (w *witness) answer(ctx context.Context, q question) (answer, error) {
+func (w *witness) answer(ctx context.Context, q question) ([]answer, error) {
 	if w.link == nil {
 		w.link = newLink(w.site, true)
 	}
 	l := w.link
 	stop := context.AfterFunc(ctx, func() { l.cut(ctx.Err()) })
-	a, err := q.ask(ctx, l.client)
+	answers, err := q.ask(ctx, l.client)
 	if !stop() || err != nil {
 		err = l.cause(err)
 		w.disconnect()
 	}
-	if host, port, split := net.SplitHostPort(a.addr); err == nil && split == nil && host == "" {
-		host, _, _ = net.SplitHostPort(w.site.options.Addr)
-		a.addr = net.JoinHostPort(host, port)
+	return answers, err
+}
+
+// complete puts the witness' own host into an address that has none.
+func (w *witness) complete(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host != "" {
+		return addr
 	}
-	return a, err
+	host, _, _ = net.SplitHostPort(w.site.options.Addr)
+	return net.JoinHostPort(host, port)
 }
 
 func (w *witness) disconnect() {

@@ -29,10 +29,10 @@ type Plane struct {
 	window backplane.Window // the receive loop's alone
 
 	stop context.CancelFunc // ends the partition's goroutines, and the roster's
-	wg   sync.WaitGroup     // all goroutines but the site's
+	wg   sync.WaitGroup     // all goroutines but the lookout's
 
-	leave context.CancelFunc // ends the site, which the others need to the end
-	away  sync.WaitGroup     // the site's goroutine
+	leave context.CancelFunc // ends the lookout, which the others need to the end
+	away  sync.WaitGroup     // the lookout's goroutine
 
 	once sync.Once // of Close
 }
@@ -53,7 +53,8 @@ func New(options Options) (*Plane, error) {
 	}
 	logLibrary(o.Logger)
 	h := newHealth(o.Logger)
-	r := newSite(t, o, h)
+	l := newLookout(t, o)
+	r := newSite(t, l, 0, h)
 
 	p := &Plane{
 		id:             uuid.NewString(),
@@ -79,7 +80,7 @@ func New(options Options) (*Plane, error) {
 	p.stop = stop
 	here, leave := context.WithCancel(context.Background())
 	p.leave = leave
-	p.away.Go(func() { r.run(here) })
+	p.away.Go(func() { l.run(here) })
 	p.first.start(ctx, &p.wg)
 	p.wg.Go(func() { p.roster.run(ctx) })
 	return p, nil

@@ -47,7 +47,7 @@ func TestProber(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := newHealth(o.Logger)
-		r := newSite(target, o, h)
+		r := newSite(target, newLookout(target, o), 0, h)
 		l := newLane(o, r, "n", 1, newMetrics())
 		s := newSubscriber(o, r, "node:n", l.metrics, h)
 		p := newProber(o, l, s, h)

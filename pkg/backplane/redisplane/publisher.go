@@ -19,14 +19,13 @@ import (
 type Publisher struct {
 	prefix     string
 	lane       *lane
-	site       *site
 	metrics    *metrics
 	registerer prometheus.Registerer  // nil: none
 	registered []prometheus.Collector // unregistered by Close
 
-	leave context.CancelFunc // ends the site's goroutine
+	leave context.CancelFunc // ends the lookout's goroutine
 	wg    sync.WaitGroup     // the lane's goroutine
-	away  sync.WaitGroup     // the site's
+	away  sync.WaitGroup     // the lookout's
 	once  sync.Once          // of Close
 }
 
@@ -48,14 +47,15 @@ func NewPublisher(prefix string, options Options) (*Publisher, error) {
 	}
 	logLibrary(o.Logger)
 	p := &Publisher{prefix: prefix, metrics: newMetrics(), registerer: o.Registerer}
-	p.site = newSite(t, o, newHealth(o.Logger)) // nobody asks whether it hears
-	p.lane = newLane(o, p.site, uuid.NewString(), uint64(time.Now().UnixNano()), p.metrics)
+	l := newLookout(t, o)
+	at := newSite(t, l, 0, newHealth(o.Logger)) // nobody asks whether it hears
+	p.lane = newLane(o, at, uuid.NewString(), uint64(time.Now().UnixNano()), p.metrics)
 	if p.registered, err = register(o.Registerer, p.metrics.published, p.metrics.pipelines, p.metrics.errors); err != nil {
 		return nil, fmt.Errorf("redis publisher: register metrics: %w", err)
 	}
 	here, leave := context.WithCancel(context.Background())
 	p.leave = leave
-	p.away.Go(func() { p.site.run(here) })
+	p.away.Go(func() { l.run(here) })
 	p.wg.Go(p.lane.run)
 	return p, nil
 }

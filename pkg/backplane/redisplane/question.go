@@ -5,43 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// A question is how a witness is asked for the master.
+// A question is how a witness is asked for masters, each of a place: of what is in one slot
+// of a cluster, or of all that there is.
 type question struct {
-	role string // that a witness has to have; empty: any
-	ask  func(ctx context.Context, client *redis.Client) (answer, error)
+	role   string // that a witness has to have; empty: any
+	places int
+	ask    func(ctx context.Context, client *redis.Client) ([]answer, error) // one of each place
 }
 
-// An answer is what one witness says.
+// An answer is what one witness says of one place.
 type answer struct {
 	addr  string // of the master; the host is empty for the witness' own
 	epoch int64  // of the configuration that the witness knows
-	err   error
+	err   error  // why the witness cannot say
 }
 
 // askSentinels is the question for the master that sentinels know by the name.
 func askSentinels(name string) question {
-	return question{role: "sentinel", ask: func(ctx context.Context, client *redis.Client) (a answer, err error) {
+	return question{role: "sentinel", places: 1, ask: func(ctx context.Context, client *redis.Client) ([]answer, error) {
 		p := client.Pipeline()
 		where := p.Do(ctx, "sentinel", "get-master-addr-by-name", name)
 		state := p.Do(ctx, "sentinel", "master", name)
-		_, err = p.Exec(ctx)
+		_, err := p.Exec(ctx)
 		if errors.Is(where.Err(), redis.Nil) {
-			return a, fmt.Errorf("knows no master %q", name)
+			return nil, fmt.Errorf("knows no master %q", name)
 		}
 		if err != nil {
-			return a, err
+			return nil, err
 		}
+		var a answer
 		if a.addr, err = parseAddress(where); err != nil {
-			return a, err
+			return nil, err
 		}
 		a.epoch, err = parseEpoch(state)
-		return a, err
+		return []answer{a}, err
 	}}
 }
 
@@ -78,43 +82,60 @@ const (
 	clusterSlot = 2254
 )
 
-// askCluster is the question for the master that has the slot.
-func askCluster(slot int) question {
-	return question{ask: func(ctx context.Context, client *redis.Client) (answer, error) {
+// askCluster is the question for the masters that have the slots.
+func askCluster(slots ...int) question {
+	return question{places: len(slots), ask: func(ctx context.Context, client *redis.Client) ([]answer, error) {
 		nodes, err := client.ClusterNodes(ctx).Result()
 		if err != nil {
-			return answer{}, err
+			return nil, err
 		}
-		return slotOwner(nodes, slot)
+		return slotOwners(nodes, slots), nil
 	}}
 }
 
-// slotOwner finds the owner of a slot in the reply to CLUSTER NODES, which has a line
+// slotOwners finds the owners of slots in the reply to CLUSTER NODES, which has a line
 //
 //	id host:port@busport,hostname flags master ping pong epoch link slot first-last …
 //
 // for each server.
-func slotOwner(nodes string, slot int) (a answer, err error) {
+func slotOwners(nodes string, slots []int) []answer {
+	answers := make([]answer, len(slots))
+	for i, slot := range slots {
+		answers[i].err = fmt.Errorf("nobody has slot %d", slot)
+	}
 	for line := range strings.Lines(nodes) {
 		fields := strings.Fields(line)
-		if len(fields) < 9 || !ownsSlot(fields[8:], slot) {
+		if len(fields) < 9 {
 			continue
 		}
-		addr, _, _ := strings.Cut(fields[1], ",")
-		addr, _, _ = strings.Cut(addr, "@")
-		i := strings.LastIndexByte(addr, ':') // no brackets are put around the host
-		if i < 0 {
-			return a, fmt.Errorf("the address of the owner of slot %d is %.60q", slot, addr)
+		ranges := parseSlots(fields[8:])
+		for i, slot := range slots {
+			if slices.ContainsFunc(ranges, func(r slotRange) bool { return r.first <= slot && slot <= r.last }) {
+				answers[i] = parseOwner(fields)
+			}
 		}
-		a.addr = net.JoinHostPort(addr[:i], addr[i+1:])
-		a.epoch, err = strconv.ParseInt(fields[6], 10, 64)
-		return a, err
 	}
-	return a, fmt.Errorf("nobody has slot %d", slot)
+	return answers
 }
 
-// ownsSlot reads slots, and ranges of them. Those in brackets are on their way.
-func ownsSlot(fields []string, slot int) bool {
+// parseOwner reads the address and the epoch in a line's fields.
+func parseOwner(fields []string) (a answer) {
+	addr, _, _ := strings.Cut(fields[1], ",")
+	addr, _, _ = strings.Cut(addr, "@")
+	i := strings.LastIndexByte(addr, ':') // no brackets are put around the host
+	if i < 0 {
+		a.err = fmt.Errorf("the address of an owner of slots is %.60q", addr)
+		return a
+	}
+	a.addr = net.JoinHostPort(addr[:i], addr[i+1:])
+	a.epoch, a.err = strconv.ParseInt(fields[6], 10, 64)
+	return a
+}
+
+type slotRange struct{ first, last int }
+
+// parseSlots reads slots, and ranges of them. Those in brackets are on their way.
+func parseSlots(fields []string) (ranges []slotRange) {
 	for _, field := range fields {
 		first, last, isRange := strings.Cut(field, "-")
 		if !isRange {
@@ -122,9 +143,9 @@ func ownsSlot(fields []string, slot int) bool {
 		}
 		from, err := strconv.Atoi(first)
 		to, err2 := strconv.Atoi(last)
-		if err == nil && err2 == nil && from <= slot && slot <= to {
-			return true
+		if err == nil && err2 == nil {
+			ranges = append(ranges, slotRange{from, to})
 		}
 	}
-	return false
+	return ranges
 }

@@ -90,7 +90,7 @@ func failOver(t *testing.T, url string, master func() *redistest.Server, lives b
 	provoke(before)
 	await.Until(t, "the nodes have another master", func() error {
 		for _, n := range []*node{sender, receiver} {
-			if n.site.lookout.is(before.Addr()) {
+			if n.site.lookout.is(n.site.place, before.Addr()) {
 				return errors.New("they have not")
 			}
 		}
@@ -235,8 +235,8 @@ func TestGapUntilAllHaveLeft(t *testing.T) {
 	}
 	for since, want := range map[time.Duration]bool{0: false, settlePause - time.Minute/60: false, settlePause: true} {
 		h := newHealth(o.Logger)
-		s := newSubscriber(o, newSite(target, o, h), "node:n", newMetrics(), h)
-		s.site.lookout.since = time.Now().Add(-since)
+		s := newSubscriber(o, newSite(target, newLookout(target, o), 0, h), "node:n", newMetrics(), h)
+		s.site.lookout.places[0].since = time.Now().Add(-since)
 		s.table.connect("node:n")
 		s.table.next()
 		if err := s.table.confirm(true, "node:n"); err != nil {
@@ -260,8 +260,8 @@ func TestBelieves(t *testing.T) {
 	}{
 		{6, false, false}, {7, false, true}, {8, false, true}, {6, true, true}, {8, true, true},
 	} {
-		l := &lookout{epoch: 7}
-		if got := l.believes(answer{epoch: test.epoch}, test.most); got != test.want {
+		p := &place{epoch: 7}
+		if got := p.believes(opinion{answer: answer{epoch: test.epoch}, most: test.most}); got != test.want {
 			t.Errorf("%+v: got %t", test, got)
 		}
 	}

@@ -17,7 +17,8 @@ import (
 type site struct {
 	options *redis.Options // without an address if there is a lookout
 	role    string         // that the other side has to have; empty: any
-	lookout *lookout       // nil: the address is options.Addr
+	lookout *lookout       // shared; nil: the address is options.Addr
+	place   int            // of the lookout
 	keys    string         // what all keys begin with
 
 	mu    sync.Mutex
@@ -31,24 +32,17 @@ var errReadOnly = errors.New("redis has become a read-only replica")
 // errMoved reports that another server of the cluster has the keys.
 var errMoved = errors.New("another server has the keys now")
 
-// newSite returns the site of a target. The node's own health is told of doubts.
-func newSite(t target, o Options, h *health) *site {
-	s := &site{options: t.redis, role: "master", keys: t.keys, links: make(map[*link]string)}
-	if len(t.witnesses) > 0 {
-		s.lookout = newLookout(t, o)
-		s.lookout.moved = func(to string) {
+// newSite returns the site of a target, at the lookout's place, where there is a lookout.
+// The node's own health is told of doubts.
+func newSite(t target, l *lookout, place int, h *health) *site {
+	s := &site{options: t.redis, role: "master", lookout: l, place: place, keys: t.keys, links: make(map[*link]string)}
+	if l != nil {
+		l.watch(place, func(to string) {
 			h.doubts(time.Now().Add(-settlePause)) // others may have left for it earlier
 			s.leave(fmt.Errorf("%s has become the master", to), to)
-		}
+		})
 	}
 	return s
-}
-
-// run looks where the Redis is until ctx ends; links that are dialed after that fail.
-func (s *site) run(ctx context.Context) {
-	if s.lookout != nil {
-		s.lookout.run(ctx)
-	}
 }
 
 // locate returns the address to dial.
@@ -56,7 +50,7 @@ func (s *site) locate(ctx context.Context) (string, error) {
 	if s.lookout == nil {
 		return s.options.Addr, nil
 	}
-	return s.lookout.find(ctx)
+	return s.lookout.find(ctx, s.place)
 }
 
 // enter notes that the link is connected to the address, unless that is no longer the
@@ -64,7 +58,7 @@ func (s *site) locate(ctx context.Context) (string, error) {
 func (s *site) enter(l *link, addr string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lookout != nil && !s.lookout.is(addr) {
+	if s.lookout != nil && !s.lookout.is(s.place, addr) {
 		return fmt.Errorf("%s is no longer the master", addr)
 	}
 	s.links[l] = addr
@@ -118,7 +112,7 @@ func (s *site) unsettled() time.Duration {
 	if s.lookout == nil {
 		return 0
 	}
-	return s.lookout.unsettled()
+	return s.lookout.unsettled(s.place)
 }
 
 // greet returns an error if the other side of a new connection has not the role that it
