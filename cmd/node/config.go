@@ -31,7 +31,7 @@ type config struct {
 	AllowCredentials bool           `default:"true" negatable:"" env:"HELIOGRAPH_ALLOW_CREDENTIALS" help:"Let those pages send cookies, as the official JavaScript client does by default. Not together with *."`
 	TrustedProxies   []netip.Prefix `placeholder:"NETWORK,..." env:"HELIOGRAPH_TRUSTED_PROXIES" help:"Networks of the proxies that are believed what they tell of clients in X-Forwarded headers, as in 10.0.0.0/8. Without it nobody is."`
 
-	Redis string `placeholder:"URL" env:"HELIOGRAPH_REDIS" help:"Redis that connects the nodes, as redis://host:6379 or, with Sentinel, redis+sentinel://host1,host2,host3/mymaster, or in a Redis Cluster, redis+cluster://host1,host2,host3?pubsub=classic; rediss for redis over TLS. Without it the node is alone."`
+	Redis string `placeholder:"URL" env:"HELIOGRAPH_REDIS" help:"Redis that connects the nodes, as redis://host:6379 or, with Sentinel, redis+sentinel://host1,host2,host3/mymaster, or in a Redis Cluster, redis+cluster://host1,host2,host3; rediss for redis over TLS. Without it the node is alone."`
 
 	PeerListen    string `default:":0" env:"HELIOGRAPH_PEER_LISTEN" help:"Address for other nodes, which forward requests to this one; not for the public. Port 0: any that is free, since nodes tell each other. Only with --redis. Empty: none, and then a balancer has to keep each client of other transports than WebSockets at one node."`
 	PeerAdvertise string `placeholder:"HOST" env:"HELIOGRAPH_PEER_ADVERTISE" help:"Where other nodes reach that, as a name or an address, with a port if it is not the same. Without it: the listener's address, or the machine's name if it listens on all."`

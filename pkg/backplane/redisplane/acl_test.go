@@ -129,6 +129,40 @@ func TestClusterWithRights(t *testing.T) {
 	exerciseRights(t, Options{URL: url, ProbeInterval: time.Second})
 }
 
+func TestShardedWithRights(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	for _, s := range cluster.Servers {
+		documentedUser(t, s, "sharded")
+	}
+	url := strings.Replace(cluster.URL(), "://", "://node:the-password@", 1)
+	if err := cluster.Owner(clusterKeys).Client().SAdd(inTime(t), clusterKeys+":nodes", "gone").Err(); err != nil { // to be removed
+		t.Fatal(err)
+	}
+	t.Run("all", func(t *testing.T) { exerciseRights(t, Options{URL: url, ProbeInterval: time.Second}) })
+	if soak() {
+		checkUsed(t, "sharded", cluster.Servers...)
+	}
+
+	n := start(t, url)
+	channels := channelsOf(n)[:5]
+	n.join(t, channels...)
+	want := 3*len(channels) + 1 + len(cluster.Servers)
+	await.Until(t, "the node has its connections, and no others", func() error {
+		named := 0
+		for _, s := range cluster.Servers {
+			clients, err := s.Client().ClientList(inTime(t)).Result()
+			if err != nil {
+				return err
+			}
+			named += strings.Count(clients, " user=node ")
+		}
+		if named != want {
+			return fmt.Errorf("there are %d, want %d", named, want)
+		}
+		return n.Healthy()
+	})
+}
+
 // With the rights of docs/redis.md, what a hub needs is allowed, and no more.
 func TestRightsAreForHubs(t *testing.T) {
 	server := redistest.Start(t)

@@ -25,7 +25,9 @@ type announcement struct {
 	Prefixes    []string `json:"prefixes"` // of the hubs it serves
 	Hearing     bool     `json:"hearing"`
 	Address     string   `json:"address,omitempty"` // under which nodes reach it
-	Left        bool     `json:"left,omitempty"`    // it has been closed, and is about to be forgotten
+	// Partitions is how many there are of sharded channels; 0: channels are classic ones.
+	Partitions int  `json:"partitions,omitempty"`
+	Left       bool `json:"left,omitempty"` // it has been closed, and is about to be forgotten
 }
 
 func (a announcement) state() backplane.NodeState {

@@ -17,36 +17,18 @@ type attachment struct {
 	plane    *Plane
 	prefix   string
 	receiver backplane.Receiver
-	ledger   *ledger
+	began    time.Time
 	ctx      context.Context    // ends with Detach
 	end      context.CancelFunc // of ctx
 	once     sync.Once          // of Detach
 
-	released bool // guarded by the subscriber's mu: holds nothing, and may not
+	mu      sync.Mutex
+	ledgers map[*partition]*ledger
 }
 
 // Partition implements [backplane.Attachment].
-func (a *attachment) Partition(backplane.Channel) int { return 0 }
-
-// Publish implements [backplane.Attachment].
-func (a *attachment) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
-	_, err := a.publish(ctx, body, channels)
-	return err
-}
-
-// PublishCounted implements [backplane.Attachment].
-func (a *attachment) PublishCounted(ctx context.Context, body []byte, ch backplane.Channel) (int, error) {
-	return a.publish(ctx, body, []backplane.Channel{ch})
-}
-
-func (a *attachment) publish(ctx context.Context, body []byte, channels []backplane.Channel) (receivers int, err error) {
-	if a.isDetached() {
-		err = notSent(backplane.ErrClosed)
-	} else {
-		receivers, err = a.plane.first.lane.publish(ctx, body, a.prefix, channels)
-	}
-	a.plane.metrics.publishError(err)
-	return receivers, err
+func (a *attachment) Partition(ch backplane.Channel) int {
+	return a.plane.layout.partition(a.prefix, ch)
 }
 
 // Subscribe implements [backplane.Attachment].
@@ -56,11 +38,22 @@ func (a *attachment) Subscribe(channels ...backplane.Channel) func(ctx context.C
 			return fmt.Errorf("wait for subscription: %w: this node is one without clients", backplane.ErrUnavailable)
 		}
 	}
-	names := a.names(channels)
-	a.plane.first.subscriber.hold(a, names)
+	portions := a.plane.layout.split(a.prefix, channels)
+	names := make([][]string, len(portions))
+	for i, s := range portions {
+		if p := a.plane.partitions.get(s.partition); p != nil {
+			names[i] = a.names(p, s.channels)
+			p.subscriber.hold(a, names[i])
+		}
+	}
 	return func(ctx context.Context) error {
-		deadline := time.Now().Add(a.plane.first.subscriber.timeout)
-		err := a.plane.first.subscriber.wait(ctx, names, a.ctx.Done())
+		deadline := time.Now().Add(a.plane.subscribeTimeout)
+		var err error
+		for i, s := range portions {
+			if p := a.plane.partitions.find(s.partition); p != nil && err == nil {
+				err = p.subscriber.wait(ctx, deadline, names[i], a.ctx.Done())
+			}
+		}
 		if err == nil {
 			err = a.announced(ctx, deadline)
 		}
@@ -131,27 +124,51 @@ func (a *attachment) Unsubscribe(channels ...backplane.Channel) {
 	if a.plane.withoutClients && slices.ContainsFunc(channels, a.isForClients) {
 		return // as refused
 	}
-	a.plane.first.subscriber.release(a, a.names(channels))
+	for _, s := range a.plane.layout.split(a.prefix, channels) {
+		if p := a.plane.partitions.find(s.partition); p != nil {
+			p.subscriber.release(a, a.names(p, s.channels))
+		}
+	}
 }
 
 // Detach implements [backplane.Attachment].
 func (a *attachment) Detach() {
 	a.once.Do(func() {
 		a.end()
-		a.plane.attachments.remove(a)
-		a.plane.first.subscriber.releaseAll(a)
+		for _, p := range a.plane.partitions.all() {
+			p.subscriber.releaseAll(a)
+		}
+		a.plane.attachments.remove(a) // then, lest what is released is the next one's
 		a.plane.roster.renew()
 	})
 }
 
 func (a *attachment) isDetached() bool { return a.ctx.Err() != nil }
 
-func (a *attachment) names(channels []backplane.Channel) []string {
+// names returns what the channels, which lie in the partition, are called in Redis.
+func (a *attachment) names(in *partition, channels []backplane.Channel) []string {
 	names := make([]string, len(channels))
 	for i, ch := range channels {
-		names[i] = a.prefix + string(ch)
+		names[i] = in.site.tag + a.prefix + string(ch)
 	}
 	return names
+}
+
+// ledger returns that of the operations on the attachment's channels in the partition. What
+// was published before both of them began does not concern it.
+func (a *attachment) ledger(of *partition) *ledger {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, ok := a.ledgers[of]
+	if !ok {
+		began := a.began
+		if of.began.After(began) {
+			began = of.began
+		}
+		l = newLedger(began)
+		a.ledgers[of] = l
+	}
+	return l
 }
 
 // attachments are those of a plane, by prefix. The receive loop looks them up without a

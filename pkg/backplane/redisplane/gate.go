@@ -29,7 +29,7 @@ type arrival struct {
 func (p *partition) pass(m arrival) {
 	if backplane.IsOperation(m.body) {
 		m.digest = digestOf(m.channel, m.body)
-		if !m.to.ledger.hears(m.digest) {
+		if !m.to.ledger(p).hears(m.digest) {
 			p.plane.metrics.late.Inc()
 			return
 		}
@@ -54,7 +54,7 @@ func (p *partition) shut() {
 func (p *partition) dropHeld() {
 	for _, m := range p.gate.held {
 		if backplane.IsOperation(m.body) {
-			m.to.ledger.unhear(m.digest)
+			m.to.ledger(p).unhear(m.digest)
 		}
 	}
 	p.plane.metrics.gap.Add(float64(len(p.gate.held)))

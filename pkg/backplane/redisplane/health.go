@@ -11,12 +11,13 @@ import (
 
 var errNotYet = errors.New("not connected yet")
 
-// health is whether the node hears, and the record of its gaps. A gap lasts from the
+// health is whether the node hears a partition, and the record of its gaps. A gap lasts from the
 // last proof before that the node heard, or from a doubt that is older, until all is
 // subscribed again and a probe has been heard. The time before a node hears for
 // the first time is none.
 type health struct {
 	logger  *slog.Logger
+	later   bool             // than the node itself: that it has not connected yet is no deafness
 	changed func()           // called, with mu held, when the node comes to hear, or no longer does
 	proven  func() time.Time // returns until when it is proven that the node has heard all
 
@@ -37,7 +38,7 @@ func newHealth(logger *slog.Logger) *health {
 func (h *health) check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err == nil {
+	if h.err == nil || h.later && errors.Is(h.err, errNotYet) {
 		return nil
 	}
 	return &backplane.DeafError{Since: h.since, Err: h.err}
@@ -85,10 +86,12 @@ func (h *health) lost(err error) {
 	defer h.mu.Unlock()
 	if h.err != nil {
 		h.logger.Debug("still deaf to the cluster", "error", err)
-		if errors.Is(h.err, errNotYet) {
-			h.logger.Warn("cannot connect to redis", "error", err)
-		}
+		first := errors.Is(h.err, errNotYet)
 		h.err = err
+		if first {
+			h.logger.Warn("cannot connect to redis", "error", err)
+			h.changed()
+		}
 		return
 	}
 	h.err, h.since = err, time.Now()

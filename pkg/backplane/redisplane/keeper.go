@@ -1,10 +1,8 @@
 package redisplane
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -44,6 +42,7 @@ type keeper struct {
 	commands   *commander
 	subscriber *subscriber
 	performing func() []*attachment // those whose operations are performed here
+	ledger     func(of *attachment) *ledger
 	interval   time.Duration
 	logger     *slog.Logger
 	clock      func() time.Duration // that of the probes
@@ -69,6 +68,7 @@ type reading struct {
 // A part of a reading is of one stream.
 type part struct {
 	of       *attachment
+	ledger   *ledger // of the attachment
 	position string  // of the ledger; empty: not known
 	entries  []entry // after that
 	end      string  // id of the last entry there is; empty: not known
@@ -178,7 +178,7 @@ func (k *keeper) look(ctx context.Context) bool {
 		case err == nil:
 		case isReply(err) && !isPassing(err):
 			refused = err
-			*p = part{of: p.of, broken: true}
+			*p = part{of: p.of, ledger: p.ledger, broken: true}
 		default:
 			k.logger.Debug("operations not read", "error", err)
 			return caughtUp
@@ -204,8 +204,9 @@ func (k *keeper) begin(l *link) *reading {
 	k.done = nil
 	r := &reading{link: l}
 	for _, a := range k.performing() {
-		position, lost := a.ledger.begin()
-		r.parts = append(r.parts, part{of: a, position: position, broken: lost})
+		l := k.ledger(a)
+		position, lost := l.begin()
+		r.parts = append(r.parts, part{of: a, ledger: l, position: position, broken: lost})
 	}
 	return r
 }
@@ -222,8 +223,8 @@ func (k *keeper) take(l *link, sent time.Duration) *reading {
 	k.done = nil
 	for i := range r.parts {
 		p := &r.parts[i]
-		p.first = p.of.ledger.isNew()
-		p.entries = p.of.ledger.take(*p)
+		p.first = p.ledger.isNew()
+		p.entries = p.ledger.take(*p)
 	}
 	return r
 }
@@ -239,7 +240,7 @@ func isPassing(err error) bool {
 // knows no position, it is from when the attachment began.
 func (k *keeper) fill(ctx context.Context, p *part, mark bool) (err error) {
 	a := p.of
-	age := a.ledger.age() // before Redis is asked for the time, so that nothing from before counts
+	age := p.ledger.age() // before Redis is asked for the time, so that nothing from before counts
 	var now int64         // Redis' clock, in milliseconds; 0: not asked
 	if mark || p.position == "" {
 		id, err := k.mark(ctx, a.prefix)
@@ -371,21 +372,4 @@ func milliseconds(id string) int64 {
 	ms, _, _ := strings.Cut(id, "-")
 	n, _ := strconv.ParseInt(ms, 10, 64)
 	return n
-}
-
-// PublishKept implements [backplane.Attachment]. The operation is kept first: so a node
-// that reads what is kept once it is subscribed has either read it or will hear it.
-func (a *attachment) PublishKept(ctx context.Context, operation []byte, ch backplane.Channel) (subscribers int, err error) {
-	if a.isDetached() {
-		return a.publish(ctx, operation, []backplane.Channel{ch})
-	}
-	sure, kept := a.plane.first.keeper.keep(ctx, a.prefix, ch, bytes.Clone(operation))
-	subscribers, err = a.publish(ctx, operation, []backplane.Channel{ch})
-	switch {
-	case kept != nil && err == nil:
-		err = unknown(fmt.Errorf("not kept for nodes that do not hear: %w", kept))
-	case errors.Is(err, backplane.ErrNotSent) && (kept == nil || !sure):
-		err = unknown(fmt.Errorf("nodes may read what was not published: %v", err))
-	}
-	return subscribers, err
 }

@@ -120,9 +120,9 @@ func TestKeptAndNotPublished(t *testing.T) {
 	n.expect(t, "all \x02lost", "all \x02kept", "all \x02not kept", "all \x02not kept", "all last")
 	read := func() string {
 		a := n.attachments.find("")
-		a.ledger.mu.Lock()
-		defer a.ledger.mu.Unlock()
-		return a.ledger.position
+		a.ledger(n.partition).mu.Lock()
+		defer a.ledger(n.partition).mu.Unlock()
+		return a.ledger(n.partition).position
 	}
 	sender.keep(t, "end")
 	end, err := redis.Client().XRevRangeN(inTime(t), operationsKey, "+", "-", 1).Result()
@@ -222,7 +222,7 @@ func TestMissedUnknown(t *testing.T) {
 				}
 				speakers = append(speakers, speaker)
 				await.Until(t, "the node has begun", func() error {
-					if n.attachments.find(prefix).ledger.isNew() {
+					if n.attachments.find(prefix).ledger(n.partition).isNew() {
 						return errors.New("it has not")
 					}
 					return nil
@@ -270,7 +270,7 @@ func TestStreamIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	await.Until(t, "the node has begun", func() error {
-		if n.attachments.find("lost/").ledger.isNew() {
+		if n.attachments.find("lost/").ledger(n.partition).isNew() {
 			return errors.New("it has not")
 		}
 		return nil
@@ -329,7 +329,7 @@ func TestPublishKeptFails(t *testing.T) {
 
 // A ledger that cannot tell any more what was heard says so, and goes on.
 func TestLedgerOverrun(t *testing.T) {
-	l := newLedger()
+	l := newLedger(time.Now())
 	l.take(part{end: "1-0"})
 	for i := range maxHeard + 1 {
 		l.hears(digestOf("a", fmt.Append(nil, i)))
@@ -347,7 +347,7 @@ func TestLedgerOverrun(t *testing.T) {
 
 // A ledger remembers what it has read as long as the stream has it.
 func TestLedgerRemembers(t *testing.T) {
-	l := newLedger()
+	l := newLedger(time.Now())
 	for i := range maxKept + 1 {
 		l.take(part{entries: []entry{{id: fmt.Sprint(i), body: operation(fmt.Sprint(i))}}, end: fmt.Sprint(i)})
 	}

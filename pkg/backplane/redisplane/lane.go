@@ -96,23 +96,38 @@ func (l *lane) publish(ctx context.Context, body []byte, prefix string, channels
 	if len(channels) == 0 {
 		return 0, nil
 	}
-	r := newRequest(body, prefix, channels)
-	if err := l.enqueue(r, false); err != nil {
-		r.recycle()
+	r, err := l.begin(body, prefix, channels)
+	if err != nil {
 		return 0, notSent(err)
 	}
+	o := l.end(ctx, r)
+	return o.receivers, o.result()
+}
+
+// begin has body published on the channels. An error is why it surely is not.
+func (l *lane) begin(body []byte, prefix string, channels []backplane.Channel) (*request, error) {
+	r := newRequest(body, l.site.tag+prefix, channels)
+	if err := l.enqueue(r, false); err != nil {
+		r.recycle()
+		return nil, err
+	}
+	return r, nil
+}
+
+// end waits for the outcome of a request, or for ctx to end. The request is not used again.
+func (l *lane) end(ctx context.Context, r *request) outcome {
 	select {
 	case <-r.done:
-		receivers, err := r.receivers, r.result()
+		o := r.outcome
 		r.recycle()
-		return receivers, err
+		return o
 	case <-ctx.Done():
-		return 0, l.abandon(r, ctx.Err())
+		return l.abandon(r, ctx.Err())
 	}
 }
 
-// probe publishes body on one channel before everything else, whatever waits. Nobody
-// waits for it: its outcome comes on the request's done.
+// probe publishes body on one channel, by its whole name, before everything else, whatever
+// waits. Nobody waits for it: its outcome comes on the request's done.
 func (l *lane) probe(body []byte, channel string) (*request, error) {
 	r := newRequest(body, "", []backplane.Channel{backplane.Channel(channel)})
 	if err := l.enqueue(r, true); err != nil {
@@ -152,16 +167,17 @@ func (l *lane) waiting() (messages, bytes int) {
 
 // abandon takes what still waits of the request out of the queue, since its publisher
 // has reason to wait no longer, and returns what can be said of the rest. The request is
-// not used again: the lane may know it for longer.
-func (l *lane) abandon(r *request, reason error) error {
+// not recycled: the lane may know it for longer.
+func (l *lane) abandon(r *request, reason error) outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.remove(r)
 	r.dropRest(reason)
+	o := r.outcome
 	if r.inFlight > 0 {
-		return unknown(reason)
+		o.add(outcome{unsure: r.inFlight, err: reason})
 	}
-	return r.result()
+	return o
 }
 
 // remove takes the request out of the queue, if it is there; mu is held.
@@ -245,6 +261,7 @@ func (l *lane) take() ([]*publication, bool) {
 			l.buffer = l.appendEnvelope(l.buffer, backplane.Envelope{
 				Publisher:   l.publisher,
 				Incarnation: l.incarnation,
+				Lane:        uint32(l.site.place),
 				Sequence:    l.sequence,
 				Body:        r.body,
 			})
@@ -265,7 +282,7 @@ func (l *lane) take() ([]*publication, bool) {
 
 func (l *lane) publication(i int) *publication {
 	if i == len(l.publications) {
-		l.publications = append(l.publications, newPublication())
+		l.publications = append(l.publications, newPublication(l.site.publish()))
 	}
 	return l.publications[i]
 }
@@ -309,9 +326,14 @@ func (l *lane) send(batch []*publication) {
 	_, err = pipeline.Exec(ctx)
 
 	lost := false
+	var refusal error
 	for _, p := range batch {
 		outcome := p.command.Err()
-		if outcome == nil || p.refused() {
+		if outcome == nil {
+			continue
+		}
+		if p.refused() {
+			refusal = outcome
 			continue
 		}
 		lost = true
@@ -320,6 +342,7 @@ func (l *lane) send(batch []*publication) {
 		}
 		p.command.SetErr(link.cause(outcome))
 	}
+	l.site.demoted(refusal)
 	if !lost {
 		return
 	}
@@ -382,15 +405,7 @@ func (l *lane) settle(batch []*publication) {
 	}
 }
 
-func notSent(err error) error {
-	return fmt.Errorf("publish: %w: %w", backplane.ErrNotSent, err)
-}
-
-func unknown(err error) error {
-	return fmt.Errorf("publish: %w: %w", backplane.ErrUnknown, err)
-}
-
-// A publication is one PUBLISH of a pipeline.
+// A publication is one PUBLISH, or SPUBLISH, of a pipeline.
 type publication struct {
 	request  *request
 	channel  string
@@ -399,9 +414,9 @@ type publication struct {
 	command  *redis.IntCmd
 }
 
-func newPublication() *publication {
+func newPublication(command string) *publication {
 	p := new(publication)
-	p.command = redis.NewIntCmd(context.Background(), "publish", &p.channel, p)
+	p.command = redis.NewIntCmd(context.Background(), command, &p.channel, p)
 	return p
 }
 

@@ -24,7 +24,7 @@ func digestOf(ch backplane.Channel, body []byte) (d digest) {
 	return d
 }
 
-// A ledger is what is known of the operations of one prefix: up to which entry of the
+// A ledger is what is known of the operations of one prefix in one partition: up to which entry of the
 // stream all have been performed here, and which beyond that. So each is performed once,
 // whether it is heard or read, or both.
 type ledger struct {
@@ -42,9 +42,9 @@ type ledger struct {
 	readNext int
 }
 
-func newLedger() *ledger {
+func newLedger(began time.Time) *ledger {
 	return &ledger{
-		began:  time.Now(),
+		began:  began,
 		heard:  make(map[digest]struct{}),
 		before: make(map[digest]struct{}),
 		read:   make(map[digest]struct{}),

@@ -82,39 +82,66 @@ func (p *Plane) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.published, m.pipelines, m.received, m.dropped, m.errors, m.subscribe, m.probe, m.missed,
 		gauge("subscriptions", "Channels whose subscription is in force.", func() float64 {
-			inForce, _ := p.first.subscriber.counts()
-			return float64(inForce)
+			return p.sum(func(q *partition) float64 {
+				inForce, _ := q.subscriber.counts()
+				return float64(inForce)
+			})
 		}),
 		gauge("subscriptions_pending", "Channels to be subscribed or unsubscribed.", func() float64 {
-			_, pending := p.first.subscriber.counts()
-			return float64(pending)
+			return p.sum(func(q *partition) float64 {
+				_, pending := q.subscriber.counts()
+				return float64(pending)
+			})
+		}),
+		gauge("partitions", "Partitions of the channels in use, each with connections of its own.", func() float64 {
+			return p.sum(func(*partition) float64 { return 1 })
 		}),
 		gauge("healthy", "1 while the node hears what is published, 0 otherwise.", func() float64 {
-			if p.first.health.check() != nil {
+			if p.Healthy() != nil {
 				return 0
 			}
 			return 1
 		}),
 		gauge("receive_lag_seconds", "Age of the oldest own probe that has not been heard yet, or else how long the last one took.", func() float64 {
-			return p.first.prober.lag.now().Seconds()
+			longest := 0.0
+			for _, q := range p.partitions.all() {
+				longest = max(longest, q.prober.lag.now().Seconds())
+			}
+			return longest
 		}),
 		gauge("publish_queue_messages", "Messages that wait to be published.", func() float64 {
-			messages, _ := p.first.lane.waiting()
-			return float64(messages)
+			return p.sum(func(q *partition) float64 {
+				messages, _ := q.lane.waiting()
+				return float64(messages)
+			})
 		}),
 		gauge("publish_queue_bytes", "What they are counted as, in bytes: channel, body and 128 more each.", func() float64 {
-			_, bytes := p.first.lane.waiting()
-			return float64(bytes)
+			return p.sum(func(q *partition) float64 {
+				_, bytes := q.lane.waiting()
+				return float64(bytes)
+			})
 		}),
-		counter("gaps_total", "Times in which the node was deaf after it had heard.", func() float64 {
-			gaps, _ := p.first.health.gaps()
-			return float64(gaps)
+		counter("gaps_total", "Times in which the node was deaf after it had heard, those of all partitions.", func() float64 {
+			return p.sum(func(q *partition) float64 {
+				gaps, _ := q.health.gaps()
+				return float64(gaps)
+			})
 		}),
 		counter("gap_seconds_total", "How long gaps lasted, the present one included.", func() float64 {
-			_, total := p.first.health.gaps()
-			return total.Seconds()
+			return p.sum(func(q *partition) float64 {
+				_, total := q.health.gaps()
+				return total.Seconds()
+			})
 		}),
 	}
+}
+
+// sum adds up what there is of each partition in use.
+func (p *Plane) sum(of func(q *partition) float64) (total float64) {
+	for _, q := range p.partitions.all() {
+		total += of(q)
+	}
+	return total
 }
 
 // register registers the collectors, all or none, and returns those that it has.

@@ -24,7 +24,7 @@ type Options struct {
 	//
 	//	redis://user:password@host:port/database
 	//	redis+sentinel://user:password@host:port,host:port,host:port/master/database
-	//	redis+cluster://user:password@host:port,host:port,host:port?pubsub=classic
+	//	redis+cluster://user:password@host:port,host:port,host:port
 	//
 	// or rediss:// and so on for TLS. User, password, ports (6379, of sentinels 26379) and
 	// database (0) may be left out; the database is of no consequence to channels. Of
@@ -35,9 +35,13 @@ type Options struct {
 	// password are Redis'; where sentinels want some too, those are the parameters
 	// sentinel_username and sentinel_password.
 	//
-	// The third form names servers of a Redis Cluster, best all of them. Of its masters the
-	// nodes use one, which has the keys; the others only take its place. Channels are
-	// classic ones, not sharded ones, which the URL has to say.
+	// The third form names servers of a Redis Cluster, of version 7 or later, best all of
+	// them. Its masters share the channels, which are sharded ones and lie in as many
+	// partitions as the parameter partitions says: from 1 to 1024, by default 16. A node has
+	// three connections to each partition that it uses. With the parameter pubsub=classic
+	// channels are classic ones: of the masters, nodes use the one that has the keys, and
+	// the others only take its place. All nodes, and a [Publisher], need the same of both
+	// parameters. Of nodes that differ, those that started later are not healthy.
 	URL string
 
 	// Username, Password, SentinelUsername and SentinelPassword are used in place of

@@ -60,6 +60,30 @@ func TestURL(t *testing.T) {
 	}
 }
 
+func TestClusterURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis+cluster://a":                               "16 partitions",
+		"rediss+cluster://a?pubsub=sharded":               "16 partitions",
+		"redis+cluster://a?pubsub=sharded&partitions=1":   "1 partitions",
+		"redis+cluster://a?partitions=1024&client_name=n": "1024 partitions",
+		"redis+cluster://a?pubsub=classic":                "classic",
+		"redis://a":                                       "classic",
+	} {
+		target, err := Options{URL: url}.target()
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		got := "classic"
+		if target.layout.isSharded() {
+			got = fmt.Sprintf("%d partitions", len(target.layout.tags))
+		}
+		if got != want || len(target.witnesses) > 0 && target.question.places != len(target.layout.tags) {
+			t.Errorf("%s: got %s, %d places; want %s", url, got, target.question.places, want)
+		}
+	}
+}
+
 func TestSeveralHosts(t *testing.T) {
 	for _, test := range []struct {
 		options Options
@@ -119,8 +143,12 @@ func TestBadOptions(t *testing.T) {
 		{"localhost:6379", "scheme"},
 		{"http://host", `scheme "http"`},
 		{"unix:///run/redis.sock", `scheme "unix"`},
-		{"rediss+cluster://host", "pubsub=classic"},
-		{"redis+cluster://host?pubsub=sharded", "pubsub=classic"},
+		{"redis+cluster://host?pubsub=pattern", "pubsub is sharded"},
+		{"redis+cluster://host?pubsub=classic&partitions=16", "no partitions"},
+		{"redis+cluster://host?partitions=0", "none of 1 to 1024"},
+		{"redis+cluster://host?partitions=1025", "none of 1 to 1024"},
+		{"redis+cluster://host?partitions=many", "none of 1 to 1024"},
+		{"redis://host?partitions=16", "a parameter that is none of"},
 		{"redis+cluster://host/1?pubsub=classic", "no databases"},
 		{"redis+cluster://:secret@?pubsub=classic", "not host:port"},
 		{"redis+sometimes://host", "scheme"},

@@ -3,6 +3,7 @@ package redisplane
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
 )
@@ -11,6 +12,7 @@ import (
 // this node publishes on them over one connection, and hears them over another.
 type partition struct {
 	plane      *Plane
+	began      time.Time
 	health     *health // whether this node hears the partition
 	site       *site
 	lane       *lane
@@ -25,9 +27,16 @@ type partition struct {
 	gate     gate
 }
 
-// newPartition returns a partition, which does nothing before it is started.
-func newPartition(plane *Plane, o Options, s *site, h *health) *partition {
-	p := &partition{plane: plane, health: h, site: s}
+// newPartition returns partition n, which does nothing before it is started.
+func newPartition(plane *Plane, o Options, t target, l *lookout, n int) *partition {
+	if len(t.layout.tags) > 1 {
+		o.Logger = o.Logger.With("partition", n)
+	}
+	h := newHealth(o.Logger)
+	h.later = n > 0
+	h.changed = func() { plane.roster.announce() }
+	s := newSite(t, l, n, h)
+	p := &partition{plane: plane, began: time.Now(), health: h, site: s}
 	if o.RequireSigned {
 		p.demanded = o.envelopeKeys()
 	}
@@ -36,6 +45,7 @@ func newPartition(plane *Plane, o Options, s *site, h *health) *partition {
 	p.prober = newProber(o, p.lane, p.subscriber, h)
 	p.commands = newCommander(o, s)
 	p.keeper = newKeeper(o, plane.id, p.commands, p.subscriber, p.prober)
+	p.keeper.ledger = func(of *attachment) *ledger { return of.ledger(p) }
 
 	h.proven = p.prober.lag.proven
 	p.prober.renewed = p.commands.renew

@@ -2,6 +2,7 @@ package redisplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,15 +21,21 @@ type Plane struct {
 	registerer  prometheus.Registerer // nil: none
 	registered  []prometheus.Collector
 	metrics     *metrics
-	first       *partition
+	layout      layout
+	partitions  *shelf[partition]
+	first       *partition // of them
 	roster      *roster
 	attachments attachments
 
-	withoutClients bool // as in the options
+	withoutClients   bool          // as in the options
+	subscribeTimeout time.Duration // as in the options
 
-	window backplane.Window // the receive loop's alone
+	// arrivals is held while the receive loop of a partition takes in what has arrived: so
+	// receivers are called one at a time. It guards window too.
+	arrivals sync.Mutex
+	window   backplane.Window
 
-	stop context.CancelFunc // ends the partition's goroutines, and the roster's
+	stop context.CancelFunc // ends the goroutines of the partitions, and the roster's
 	wg   sync.WaitGroup     // all goroutines but the lookout's
 
 	leave context.CancelFunc // ends the lookout, which the others need to the end
@@ -52,32 +59,41 @@ func New(options Options) (*Plane, error) {
 		return nil, fmt.Errorf("redis backplane: URL: %w", err)
 	}
 	logLibrary(o.Logger)
-	h := newHealth(o.Logger)
-	l := newLookout(t, o)
-	r := newSite(t, l, 0, h)
-
 	p := &Plane{
-		id:             uuid.NewString(),
-		incarnation:    uint64(time.Now().UnixNano()),
-		registerer:     o.Registerer,
-		metrics:        newMetrics(),
-		withoutClients: o.WithoutClients,
+		id:               uuid.NewString(),
+		incarnation:      uint64(time.Now().UnixNano()),
+		registerer:       o.Registerer,
+		metrics:          newMetrics(),
+		layout:           t.layout,
+		withoutClients:   o.WithoutClients,
+		subscribeTimeout: o.SubscribeTimeout,
 	}
-	p.first = newPartition(p, o, r, h)
-	p.roster = newRoster(o, r, p.id, p.incarnation, h)
+	l := newLookout(t, o)
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.partitions = newShelf(len(t.layout.tags), func(n int) *partition {
+		q := newPartition(p, o, t, l, n)
+		q.start(ctx, &p.wg)
+		return q
+	})
+	p.first = newPartition(p, o, t, l, 0)
+	p.partitions.things[0].Store(p.first)
+	p.roster = newRoster(o, p.first.site, p.id, p.incarnation)
+	if p.layout.isSharded() {
+		p.roster.self.Partitions = len(p.layout.tags)
+	}
 	p.roster.served = p.served
 	p.roster.gone = p.nodeGone
-	h.changed = p.roster.announce
+	p.roster.hears = func() bool { return p.Healthy() == nil }
 	p.first.subscriber.connected = func() {
 		p.first.prober.probe()
 		p.roster.renew() // it may be another Redis, or an empty one
 	}
 	if p.registered, err = register(p.registerer, p.collectors()...); err != nil {
+		stop()
 		return nil, fmt.Errorf("redis backplane: register metrics: %w", err)
 	}
 
-	ctx, stop := context.WithCancel(context.Background())
-	p.stop = stop
 	here, leave := context.WithCancel(context.Background())
 	p.leave = leave
 	p.away.Go(func() { l.run(here) })
@@ -93,13 +109,34 @@ func (p *Plane) Advertise(address string) { p.roster.advertise(address) }
 // NodeID implements [backplane.Backplane].
 func (p *Plane) NodeID() string { return p.id }
 
-// Healthy implements [backplane.Backplane]. A node hears when all that it holds is
-// subscribed, it has taken in the operations that it had missed, and its own probe has come
-// back over that connection.
-func (p *Plane) Healthy() error { return p.first.health.check() }
+// Healthy implements [backplane.Backplane]. A node hears when, in each partition in use, all
+// that it holds is subscribed, it has taken in the operations that it had missed, and its own
+// probe has come back over that connection; and when it has the channels where those nodes
+// have them that were there before it.
+func (p *Plane) Healthy() error {
+	for n, q := range p.partitions.all() {
+		err := q.health.check()
+		if deaf, ok := errors.AsType[*backplane.DeafError](err); ok && len(p.layout.tags) > 1 {
+			return &backplane.DeafError{Since: deaf.Since, Err: fmt.Errorf("partition %d: %w", n, deaf.Err)}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.roster.agreement.check()
+}
 
-// Heard implements [backplane.Backplane], by the node's own probe.
-func (p *Plane) Heard() time.Time { return p.first.prober.lag.proven() }
+// Heard implements [backplane.Backplane], by the node's own probes: that in the partition
+// where the last one that was heard is the oldest.
+func (p *Plane) Heard() time.Time {
+	oldest := p.first.prober.lag.proven()
+	for _, q := range p.partitions.all() {
+		if heard := q.prober.lag.proven(); !heard.IsZero() && heard.Before(oldest) {
+			oldest = heard
+		}
+	}
+	return oldest
+}
 
 // Others implements [backplane.Backplane].
 func (p *Plane) Others() []backplane.NodeState { return p.roster.directory.others(p.id) }
@@ -109,7 +146,7 @@ func (p *Plane) Attach(prefix string, r backplane.Receiver) (backplane.Attachmen
 	if err := backplane.CheckPrefix(prefix); err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
-	a := &attachment{plane: p, prefix: prefix, receiver: r, ledger: newLedger()}
+	a := &attachment{plane: p, prefix: prefix, receiver: r, began: time.Now(), ledgers: make(map[*partition]*ledger)}
 	a.ctx, a.end = context.WithCancel(context.Background())
 	if err := p.attachments.add(a); err != nil {
 		a.end()
@@ -129,14 +166,29 @@ func (p *Plane) Close() error {
 		for _, a := range p.attachments.close() {
 			a.Detach()
 		}
+		p.partitions.close()
 		p.stop()
-		p.first.close()
+		var closing sync.WaitGroup
+		for _, q := range p.partitions.all() {
+			closing.Go(q.close)
+		}
+		closing.Wait()
 		p.wg.Wait()
 		p.leave()
 		p.away.Wait()
-		p.first.health.close()
+		for _, q := range p.partitions.all() {
+			q.health.close()
+		}
 		unregister(p.registerer, p.registered)
 	})
+	return nil
+}
+
+// laneOf returns the lane of a partition; nil if there is none and the plane is closed.
+func (p *Plane) laneOf(n int) *lane {
+	if q := p.partitions.get(n); q != nil {
+		return q.lane
+	}
 	return nil
 }
 

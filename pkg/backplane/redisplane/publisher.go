@@ -13,18 +13,20 @@ import (
 )
 
 // A Publisher publishes on the channels of one hub, for a program that is no node: it
-// hears nothing, is not in the roster, and has one connection to Redis. What it publishes
+// hears nothing, is not in the roster, and has one connection to Redis, or in a Redis Cluster
+// one for each partition in which it has published. What it publishes
 // has the promises of [Plane]: in the order of the calls, at most once, and never repeated.
 // Its methods may be called concurrently.
 type Publisher struct {
 	prefix     string
-	lane       *lane
+	layout     layout
+	lanes      *shelf[lane] // of the partitions in which something has been published
 	metrics    *metrics
 	registerer prometheus.Registerer  // nil: none
 	registered []prometheus.Collector // unregistered by Close
 
 	leave context.CancelFunc // ends the lookout's goroutine
-	wg    sync.WaitGroup     // the lane's goroutine
+	wg    sync.WaitGroup     // the lanes' goroutines
 	away  sync.WaitGroup     // the lookout's
 	once  sync.Once          // of Close
 }
@@ -32,7 +34,8 @@ type Publisher struct {
 // NewPublisher returns a Publisher for the hub whose channels have the prefix, as in
 // [Plane.Attach]. It connects when it first publishes, and whenever the connection was
 // lost. Of the options, SubscribeTimeout, ProbeInterval and RequireSigned do not matter.
-// With Keys, it signs what it publishes, as nodes do. Close it when it is no longer used.
+// With Keys, it signs what it publishes, as nodes do. That its URL has other partitions than
+// those of nodes, nobody notices but who misses its messages. Close it when it is no longer used.
 func NewPublisher(prefix string, options Options) (*Publisher, error) {
 	if err := backplane.CheckPrefix(prefix); err != nil {
 		return nil, fmt.Errorf("redis publisher: %w", err)
@@ -46,24 +49,28 @@ func NewPublisher(prefix string, options Options) (*Publisher, error) {
 		return nil, fmt.Errorf("redis publisher: URL: %w", err)
 	}
 	logLibrary(o.Logger)
-	p := &Publisher{prefix: prefix, metrics: newMetrics(), registerer: o.Registerer}
+	p := &Publisher{prefix: prefix, layout: t.layout, metrics: newMetrics(), registerer: o.Registerer}
 	l := newLookout(t, o)
-	at := newSite(t, l, 0, newHealth(o.Logger)) // nobody asks whether it hears
-	p.lane = newLane(o, at, uuid.NewString(), uint64(time.Now().UnixNano()), p.metrics)
+	name, incarnation := uuid.NewString(), uint64(time.Now().UnixNano())
+	p.lanes = newShelf(len(t.layout.tags), func(n int) *lane {
+		at := newSite(t, l, n, newHealth(o.Logger)) // nobody asks whether it hears
+		one := newLane(o, at, name, incarnation, p.metrics)
+		p.wg.Go(one.run)
+		return one
+	})
 	if p.registered, err = register(o.Registerer, p.metrics.published, p.metrics.pipelines, p.metrics.errors); err != nil {
 		return nil, fmt.Errorf("redis publisher: register metrics: %w", err)
 	}
 	here, leave := context.WithCancel(context.Background())
 	p.leave = leave
 	p.away.Go(func() { l.run(here) })
-	p.wg.Go(p.lane.run)
 	return p, nil
 }
 
 // Publish hands body to the nodes subscribed to each of the channels, with the errors of
 // [backplane.Attachment]. That there is no such node is no error.
 func (p *Publisher) Publish(ctx context.Context, body []byte, channels ...backplane.Channel) error {
-	_, err := p.lane.publish(ctx, body, p.prefix, channels)
+	_, err := publish(ctx, p.layout, p.lanes.get, body, p.prefix, channels)
 	p.metrics.publishError(err)
 	return err
 }
@@ -73,7 +80,10 @@ func (p *Publisher) Publish(ctx context.Context, body []byte, channels ...backpl
 // nothing.
 func (p *Publisher) Close() error {
 	p.once.Do(func() {
-		p.lane.close()
+		p.lanes.close()
+		for _, l := range p.lanes.all() {
+			p.wg.Go(l.close)
+		}
 		p.wg.Wait()
 		p.leave()
 		p.away.Wait()

@@ -2,6 +2,7 @@ package redisplane
 
 import (
 	"errors"
+	"strings"
 	"unsafe"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -16,6 +17,8 @@ func (p *partition) arrive(channel, payload string) {
 		p.drop(channel, err)
 		return
 	}
+	p.plane.arrivals.Lock()
+	defer p.plane.arrivals.Unlock()
 	if !p.plane.window.Accept(&envelope) {
 		p.plane.metrics.late.Inc()
 		return
@@ -26,13 +29,14 @@ func (p *partition) arrive(channel, payload string) {
 			return
 		}
 	}
-	prefix := prefixOf(channel)
+	name := strings.TrimPrefix(channel, p.site.tag)
+	prefix := prefixOf(name)
 	a := p.plane.attachments.find(prefix)
 	if a == nil || a.isDetached() {
 		p.plane.metrics.unattached.Inc()
 		return
 	}
-	p.pass(arrival{to: a, channel: backplane.Channel(channel[len(prefix):]), body: envelope.Body})
+	p.pass(arrival{to: a, channel: backplane.Channel(name[len(prefix):]), body: envelope.Body})
 }
 
 // parse comes before the window: who has no key where one is demanded does not get to say

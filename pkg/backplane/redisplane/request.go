@@ -1,6 +1,8 @@
 package redisplane
 
 import (
+	"cmp"
+	"fmt"
 	"sync"
 
 	"github.com/heliograph/heliograph/pkg/backplane"
@@ -9,16 +11,13 @@ import (
 // A request is one Publish call on its way through the lane. All but done is guarded by
 // the lane's mu while the lane knows the request.
 type request struct {
-	body      []byte
-	prefix    string // of the channels
-	channels  []backplane.Channel
-	next      int           // channels before it have been taken out of the queue
-	inFlight  int           // of those, the ones without an outcome
-	carried   int           // of those, the ones that Redis took
-	unsure    int           // of those, the ones that Redis may have taken
-	receivers int           // subscribers that Redis handed the carried ones to
-	err       error         // the last one
-	done      chan struct{} // of capacity 1: has its outcome
+	body     []byte
+	prefix   string // of the channels
+	channels []backplane.Channel
+	next     int           // channels before it have been taken out of the queue
+	inFlight int           // of those, the ones without an outcome
+	outcome                // of those, the others'
+	done     chan struct{} // of capacity 1: has its outcome
 
 	before, after *request // in the queue
 	queued        bool
@@ -67,15 +66,39 @@ func (r *request) dropRest(err error) {
 	}
 }
 
-func (r *request) result() error {
+// An outcome is what became of the messages of a Publish call.
+type outcome struct {
+	carried   int   // how many Redis took
+	unsure    int   // how many Redis may have taken
+	receivers int   // subscribers that Redis handed the carried ones to
+	err       error // the last one, of those that Redis did not take, or may not have taken
+}
+
+// add adds that of other messages of the call.
+func (o *outcome) add(other outcome) {
+	o.carried += other.carried
+	o.unsure += other.unsure
+	o.receivers += other.receivers
+	o.err = cmp.Or(other.err, o.err)
+}
+
+func (o *outcome) result() error {
 	switch {
-	case r.err == nil:
+	case o.err == nil:
 		return nil
-	case r.carried == 0 && r.unsure == 0:
-		return notSent(r.err)
+	case o.carried == 0 && o.unsure == 0:
+		return notSent(o.err)
 	default:
-		return unknown(r.err)
+		return unknown(o.err)
 	}
+}
+
+func notSent(err error) error {
+	return fmt.Errorf("publish: %w: %w", backplane.ErrNotSent, err)
+}
+
+func unknown(err error) error {
+	return fmt.Errorf("publish: %w: %w", backplane.ErrUnknown, err)
 }
 
 // requests is a queue from whose middle a request can go.

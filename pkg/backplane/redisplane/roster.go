@@ -30,12 +30,12 @@ const (
 // of another machine.
 type roster struct {
 	site     *site
-	self     announcement // without Prefixes, Hearing and Address
+	self     announcement // but for Prefixes, Hearing and Address
 	keys     [][]byte     // the first signs announcements, all verify them
 	interval time.Duration
 	life     time.Duration // of an announcement
 	timeout  time.Duration
-	health   *health
+	hears    func() bool // whether this node hears
 	logger   *slog.Logger
 	served   func() []string                  // the prefixes that this node serves
 	gone     func(of announcement, died bool) // run calls it, one call at a time
@@ -45,6 +45,7 @@ type roster struct {
 	// to be made. It is empty for good when run has ended.
 	using chan *link
 
+	agreement agreement
 	directory directory
 	searching chan struct{} // of capacity 1: full while node reads the roster
 
@@ -64,7 +65,7 @@ type roster struct {
 	refused bool // the last look, by Redis, and that has been logged
 }
 
-func newRoster(o Options, s *site, id string, incarnation uint64, h *health) *roster {
+func newRoster(o Options, s *site, id string, incarnation uint64) *roster {
 	keys := o.Keys
 	if len(keys) == 0 {
 		keys = [][]byte{nil}
@@ -80,7 +81,7 @@ func newRoster(o Options, s *site, id string, incarnation uint64, h *health) *ro
 		interval:  o.ProbeInterval,
 		life:      announcementsMissed * o.ProbeInterval,
 		timeout:   o.DialTimeout,
-		health:    h,
+		hears:     func() bool { return false },
 		logger:    o.Logger,
 		now:       make(chan struct{}, 1),
 		changed:   make(chan struct{}),
@@ -157,7 +158,7 @@ func (r *roster) look(ctx context.Context) error {
 	doubts := r.doubted() // before the prefixes are looked up
 	a := r.self
 	a.Prefixes = r.served()
-	a.Hearing = r.health.check() == nil
+	a.Hearing = r.hears()
 	a.Address = r.advertised()
 	kept, err := r.write(ctx, a, r.life)
 	r.tellAnnounced(doubts, a.Prefixes, err)
@@ -169,6 +170,7 @@ func (r *roster) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.agreement.look(r.logger, r.self, present)
 	_, there := present[a.ID]
 	died, left := r.census.take(time.Now(), present, kept && there, r.life)
 	r.directory.replace(r.census.known)

@@ -504,7 +504,7 @@ func TestSubscribedWhenAnnounced(t *testing.T) {
 // An announcement that was on its way when a hub was detached, or the connection made
 // anew, does not count.
 func TestAnnouncementFromBefore(t *testing.T) {
-	r := newRoster(Options{ProbeInterval: time.Second}, nil, "n", 1, nil)
+	r := newRoster(Options{ProbeInterval: time.Second}, nil, "n", 1)
 	before := r.doubted()
 	r.renew()
 	r.tellAnnounced(before, []string{"a/"}, nil)

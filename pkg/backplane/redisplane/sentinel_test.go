@@ -118,7 +118,7 @@ func failOver(t *testing.T, url string, master func() *redistest.Server, lives b
 			t.Errorf("%q is not subscribed at the new master", ch)
 		}
 	}
-	checkNumbers(t, receiver.received(), numbers, gaps, lives)
+	checkNumbers(t, receiver.received(), "numbers", numbers, gaps, lives)
 	if closed := gaps.closed(); len(closed) != 1 {
 		t.Errorf("%d gaps, want 1: %v", len(closed), closed)
 	}
@@ -138,13 +138,13 @@ func failOver(t *testing.T, url string, master func() *redistest.Server, lives b
 // checkNumbers checks that what arrived of a stream is in order and no more than once,
 // and that what did not arrive was not promised: it was sent in a gap or, where the server
 // did not live, next before one.
-func checkNumbers(t *testing.T, arrivals []string, numbers *stream, gaps *gapLog, lives bool) {
+func checkNumbers(t *testing.T, arrivals []string, ch backplane.Channel, numbers *stream, gaps *gapLog, lives bool) {
 	t.Helper()
 	arrived := make(map[int]bool)
 	last := -1
 	for _, arrival := range arrivals {
 		var n int
-		if _, err := fmt.Sscanf(arrival, "numbers %d", &n); err != nil {
+		if _, err := fmt.Sscanf(arrival, string(ch)+" %d", &n); err != nil {
 			continue
 		}
 		if n <= last {

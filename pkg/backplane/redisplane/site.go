@@ -11,15 +11,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A site is the Redis that a plane's links lead to: the one at an address, or the one
+// A site is the Redis that the links of a partition lead to: the one at an address, or the one
 // that is the master by the word of sentinels, or of a cluster's servers. That may become
 // another; then the links to the former one are cut, and whose they were makes others.
 type site struct {
 	options *redis.Options // without an address if there is a lookout
 	role    string         // that the other side has to have; empty: any
 	lookout *lookout       // shared; nil: the address is options.Addr
-	place   int            // of the lookout
+	place   int            // of the lookout, and the number of the partition
 	keys    string         // what all keys begin with
+	tag     string         // what the names of channels begin with, which are sharded then; or empty
 
 	mu    sync.Mutex
 	links map[*link]string // connected, not closed yet: to which address
@@ -32,10 +33,13 @@ var errReadOnly = errors.New("redis has become a read-only replica")
 // errMoved reports that another server of the cluster has the keys.
 var errMoved = errors.New("another server has the keys now")
 
-// newSite returns the site of a target, at the lookout's place, where there is a lookout.
-// The node's own health is told of doubts.
+// newSite returns the site of one partition of a target: the lookout's place of that number,
+// where there is a lookout. The node's own health is told of doubts.
 func newSite(t target, l *lookout, place int, h *health) *site {
-	s := &site{options: t.redis, role: "master", lookout: l, place: place, keys: t.keys, links: make(map[*link]string)}
+	s := &site{options: t.redis, role: "master", lookout: l, place: place, keys: t.keys, tag: t.layout.tags[place], links: make(map[*link]string)}
+	if s.tag != "" {
+		s.keys = s.tag
+	}
 	if l != nil {
 		l.watch(place, func(to string) {
 			h.doubts(time.Now().Add(-settlePause)) // others may have left for it earlier
@@ -86,7 +90,7 @@ func (s *site) leave(reason error, to string) {
 	}
 }
 
-// demoted cuts all links if err is the reply of a Redis that does not take writes, or that
+// demoted cuts all links if err, which may be nil, is the reply of a Redis that does not take writes, or that
 // the keys are no longer at: one of them has found out for all.
 func (s *site) demoted(err error) {
 	switch {
@@ -98,8 +102,40 @@ func (s *site) demoted(err error) {
 	}
 }
 
-// key returns the key of Redis that has the name. In a cluster all keys are in one slot, so
-// that one server has them.
+// publish returns the command that publishes on a channel.
+func (s *site) publish() string {
+	if s.tag != "" {
+		return "spublish"
+	}
+	return "publish"
+}
+
+func (s *site) subscribe(ctx context.Context, pubsub *redis.PubSub, channels ...string) error {
+	if s.tag != "" {
+		return pubsub.SSubscribe(ctx, channels...)
+	}
+	return pubsub.Subscribe(ctx, channels...)
+}
+
+func (s *site) unsubscribe(ctx context.Context, pubsub *redis.PubSub, channels ...string) error {
+	if s.tag != "" {
+		return pubsub.SUnsubscribe(ctx, channels...)
+	}
+	return pubsub.Unsubscribe(ctx, channels...)
+}
+
+// confirmed returns what a confirmation confirms, "subscribe" or "unsubscribe" if it is one
+// of a channel of the site.
+func (s *site) confirmed(c *redis.Subscription) string {
+	if s.tag == "" {
+		return c.Kind
+	}
+	kind, _ := strings.CutPrefix(c.Kind, "s")
+	return kind
+}
+
+// key returns the key of Redis that has the name. In a cluster all keys of a partition are in
+// one slot, so that one server has them.
 func (s *site) key(name string) string {
 	if s.keys == firstWord {
 		return name

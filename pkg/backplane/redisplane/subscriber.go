@@ -3,6 +3,7 @@ package redisplane
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,23 +38,26 @@ type subscriber struct {
 	again    bool // all that was held when the present connection began is in force
 	caughtUp bool // and what was missed before has been taken in
 	hearing  bool // and others publish where this node is subscribed
+
+	begun chan struct{} // closed when what was missed has been taken in for the first time
 }
 
 func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *subscriber {
 	s := &subscriber{
 		site:    at,
-		node:    node,
+		node:    at.tag + node,
 		timeout: o.SubscribeTimeout,
 		metrics: m,
 		health:  h,
 		wake:    make(chan struct{}, 1),
 		table:   newSubscriptions(),
+		begun:   make(chan struct{}),
 
 		connecting: func() {},
 		restored:   func() {},
 		settled:    func() {},
 	}
-	s.table.hold(node)
+	s.table.hold(s.node)
 	return s
 }
 
@@ -62,7 +66,7 @@ func newSubscriber(o Options, at *site, node string, m *metrics, h *health) *sub
 func (s *subscriber) hold(a *attachment, channels []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.released {
+	if a.isDetached() { // and so to be released, or released already
 		return
 	}
 	for _, channel := range channels {
@@ -75,7 +79,7 @@ func (s *subscriber) hold(a *attachment, channels []string) {
 func (s *subscriber) release(a *attachment, channels []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.released {
+	if a.isDetached() { // and so to be released, or released already
 		return
 	}
 	for _, channel := range channels {
@@ -84,23 +88,38 @@ func (s *subscriber) release(a *attachment, channels []string) {
 	s.signal()
 }
 
-// releaseAll gives up all that the attachment holds, for good: the channels of its
-// prefix, where the subscriber itself holds one.
+// releaseAll gives up all that the attachment holds, which has been detached: the channels
+// of its prefix, where the subscriber itself holds one.
 func (s *subscriber) releaseAll(a *attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a.released = true
 	s.table.releaseAll(
-		func(channel string) bool { return prefixOf(channel) == a.prefix },
+		func(channel string) bool { return prefixOf(strings.TrimPrefix(channel, s.site.tag)) == a.prefix },
 		func(channel string) bool { return channel == s.node },
 	)
 	s.signal()
 }
 
-// wait returns nil once the subscriptions of all these channels are in force.
-func (s *subscriber) wait(ctx context.Context, channels []string, detached <-chan struct{}) error {
+// wait returns nil once the subscriptions of all these channels are in force, if that is
+// before the deadline. On the first connection, that is once operations have been read too:
+// those that are published from then on come in their order.
+func (s *subscriber) wait(ctx context.Context, deadline time.Time, channels []string, detached <-chan struct{}) error {
 	start := time.Now()
-	var timeout <-chan time.Time
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	until := func(done <-chan struct{}) error {
+		select {
+		case <-done:
+			return nil
+		case <-detached:
+			return backplane.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timeout.C:
+			return s.unavailable(fmt.Errorf("not confirmed within %v", s.timeout))
+		}
+	}
+	waited := false
 	for _, channel := range channels {
 		s.mu.Lock()
 		p := s.table.wait(channel)
@@ -108,28 +127,23 @@ func (s *subscriber) wait(ctx context.Context, channels []string, detached <-cha
 		if p == nil {
 			continue
 		}
-		if timeout == nil {
-			timer := time.NewTimer(s.timeout)
-			defer timer.Stop()
-			timeout = timer.C
+		waited = true
+		if err := until(p.done); err != nil {
+			return err
 		}
-		select {
-		case <-p.done:
-			if p.err != nil {
-				return s.unavailable(p.err)
-			}
-		case <-detached:
-			return backplane.ErrClosed
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timeout:
-			return s.unavailable(fmt.Errorf("not confirmed within %v", s.timeout))
+		if p.err != nil {
+			return s.unavailable(p.err)
 		}
 	}
-	if timeout != nil {
+	if waited {
 		s.metrics.subscribe.Observe(time.Since(start).Seconds())
 	}
-	return nil
+	select {
+	case <-s.begun:
+		return nil
+	default:
+		return until(s.begun)
+	}
 }
 
 func (s *subscriber) unavailable(reason error) error {
@@ -161,6 +175,13 @@ func (s *subscriber) prove(caughtUp bool) (hears, comesToHear bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.caughtUp = s.caughtUp || caughtUp
+	select {
+	case <-s.begun:
+	default:
+		if caughtUp {
+			close(s.begun)
+		}
+	}
 	comesToHear = !s.hearing && s.caughtUp && s.site.unsettled() == 0
 	s.hearing = s.hearing || comesToHear
 	return s.hearing, comesToHear
@@ -209,7 +230,7 @@ func (s *subscriber) connection(ctx context.Context) (heard bool, err error) {
 	defer pubsub.Close()
 	dialing, cancel := context.WithTimeout(ctx, s.site.options.DialTimeout)
 	defer cancel()
-	if err := pubsub.Subscribe(dialing, s.node); err != nil {
+	if err := s.site.subscribe(dialing, pubsub, s.node); err != nil {
 		return false, fmt.Errorf("connect: %w", l.cause(err))
 	}
 
@@ -255,7 +276,7 @@ func (s *subscriber) write(l *link, pubsub *redis.PubSub) {
 			if len(subscribe) == 0 && len(unsubscribe) == 0 {
 				break
 			}
-			if err := send(l.ctx, pubsub, subscribe, unsubscribe); err != nil {
+			if err := s.send(l.ctx, pubsub, subscribe, unsubscribe); err != nil {
 				l.cut(err)
 				return
 			}
@@ -264,14 +285,14 @@ func (s *subscriber) write(l *link, pubsub *redis.PubSub) {
 }
 
 // send names no empty list: the library would take that for all channels.
-func send(ctx context.Context, pubsub *redis.PubSub, subscribe, unsubscribe []string) error {
+func (s *subscriber) send(ctx context.Context, pubsub *redis.PubSub, subscribe, unsubscribe []string) error {
 	if len(subscribe) > 0 {
-		if err := pubsub.Subscribe(ctx, subscribe...); err != nil {
+		if err := s.site.subscribe(ctx, pubsub, subscribe...); err != nil {
 			return fmt.Errorf("subscribe: %w", err)
 		}
 	}
 	if len(unsubscribe) > 0 {
-		if err := pubsub.Unsubscribe(ctx, unsubscribe...); err != nil {
+		if err := s.site.unsubscribe(ctx, pubsub, unsubscribe...); err != nil {
 			return fmt.Errorf("unsubscribe: %w", err)
 		}
 	}
@@ -303,14 +324,18 @@ func (s *subscriber) receive(pubsub *redis.PubSub) error {
 }
 
 func (s *subscriber) confirm(c *redis.Subscription) error {
-	subscribed := c.Kind == "subscribe"
-	if !subscribed && c.Kind != "unsubscribe" {
+	kind := s.site.confirmed(c)
+	subscribed := kind == "subscribe"
+	if !subscribed && kind != "unsubscribe" {
 		return fmt.Errorf("%w: %s", errOutOfStep, c.Kind)
 	}
 	s.mu.Lock()
 	err := s.table.confirm(subscribed, c.Channel)
 	s.listen()
 	s.mu.Unlock()
+	if err != nil && s.site.tag != "" && !subscribed {
+		return errMoved // redis itself unsubscribes then
+	}
 	if err != nil {
 		return err
 	}

@@ -14,13 +14,14 @@ import (
 
 // A target is what the options say of where Redis is.
 type target struct {
-	redis *redis.Options // what links are made with; without an address where there are witnesses
-	keys  string         // what all keys begin with
+	redis  *redis.Options // what links are made with; without an address where there are witnesses
+	keys   string         // what all keys begin with, where the layout does not say it
+	layout layout
 
 	// Who is asked for the address, and how, where that is not known:
 
 	witnesses []*redis.Options
-	question  question
+	question  question // with a place for each partition
 }
 
 // firstWord is what all keys begin with, but in a cluster.
@@ -32,7 +33,7 @@ var sentinelParameters = []string{"sentinel_username", "sentinel_password"}
 // target reads the options. Errors do not quote the URL, which may hold passwords.
 func (o Options) target() (target, error) {
 	scheme, rest, _ := strings.Cut(o.URL, "://")
-	t := target{keys: firstWord}
+	t := target{keys: firstWord, layout: classic}
 	var err error
 	switch plain, kind, _ := strings.Cut(scheme, "+"); {
 	case plain != "redis" && plain != "rediss":
@@ -105,23 +106,47 @@ func (o Options) sentinels(t *target, scheme, rest string) error {
 
 // cluster reads what follows the scheme of
 //
-//	redis+cluster://user:password@host:port,host:port?pubsub=classic&parameters
+//	redis+cluster://user:password@host:port,host:port?pubsub=sharded&partitions=16&parameters
 func (o Options) cluster(t *target, scheme, rest string) error {
 	u, hosts, err := splitHosts(scheme, rest)
 	if err != nil {
 		return err
 	}
-	query := u.Query()
-	switch {
-	case query.Get("pubsub") != "classic":
-		return errors.New("redis+cluster needs the parameter pubsub=classic: sharded channels are not supported")
-	case u.Path != "" && u.Path != "/":
+	if u.Path != "" && u.Path != "/" {
 		return errors.New("a cluster has no databases")
 	}
+	query := u.Query()
+	if t.layout, err = parseLayout(query.Get("pubsub"), query.Get("partitions")); err != nil {
+		return err
+	}
 	query.Del("pubsub")
+	query.Del("partitions")
 	u.RawQuery = query.Encode()
-	t.keys, t.question = clusterKeys, askCluster(clusterSlot)
+	t.keys = clusterKeys
+	t.question = askCluster(clusterSlot)
+	if t.layout.isSharded() {
+		t.question = askCluster(t.layout.slots()...)
+	}
 	return o.several(t, u, hosts, "6379")
+}
+
+// parseLayout reads the parameters of a cluster's URL that say how channels lie in it.
+func parseLayout(pubsub, partitions string) (layout, error) {
+	switch {
+	case pubsub == "classic" && partitions == "":
+		return classic, nil
+	case pubsub == "classic":
+		return layout{}, errors.New("classic channels have no partitions")
+	case pubsub != "" && pubsub != "sharded":
+		return layout{}, errors.New("pubsub is sharded, which is the default, or classic")
+	case partitions == "":
+		return sharded(defaultPartitions), nil
+	}
+	n, err := strconv.Atoi(partitions)
+	if err != nil || n < 1 || n > maxPartitions {
+		return layout{}, fmt.Errorf("partitions is none of 1 to %d", maxPartitions)
+	}
+	return sharded(n), nil
 }
 
 // splitHosts takes the hosts out of the rest of a URL: several are more than package
