@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,23 +28,16 @@ const (
 // Nothing is sent twice, and the connection is made by whatever needs it: a command
 // fails if that does not succeed.
 type commander struct {
-	site    *site
+	outlet                // run is its sender; one follows the other
 	timeout time.Duration // for an answer
 
-	renewing atomic.Bool    // see renew
-	running  sync.WaitGroup // run; counted up under mu, and never once closed
+	running sync.WaitGroup // run; counted up under mu, and never once closed
 
 	mu      sync.Mutex // never held across I/O
 	queue   []*order
 	waiting int // commands in queue
 	active  bool
 	closed  bool
-	link    *link // set by run alone, which needs no lock to read it; nil while there is none
-
-	// run's alone; one follows the other:
-
-	dialError error // of the last attempt to connect
-	dialAgain time.Time
 }
 
 // An order is commands of one caller that go out together. They are the commander's
@@ -58,7 +49,7 @@ type order struct {
 }
 
 func newCommander(o Options, s *site) *commander {
-	return &commander{site: s, timeout: o.PublishTimeout}
+	return &commander{outlet: outlet{site: s}, timeout: o.PublishTimeout}
 }
 
 // do returns nil when Redis has answered the commands, of which there are no more than
@@ -122,9 +113,6 @@ func (c *commander) enqueue(o *order) error {
 	return nil
 }
 
-// renew makes the commander connect anew before it sends the next time.
-func (c *commander) renew() { c.renewing.Store(true) }
-
 // run sends what waits, until nothing does.
 func (c *commander) run() {
 	for {
@@ -166,17 +154,14 @@ func (c *commander) take() []*order {
 
 // send sends the commands and leaves in each the reply, or why there is none.
 func (c *commander) send(batch []*order) {
-	if c.renewing.Swap(false) {
-		c.disconnect()
-	}
 	link, err := c.connect()
 	if err != nil {
-		fail(batch, err)
+		failAll(batch, err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
 	defer cancel()
-	fail(batch, errNoOutcome) // until the library writes one there, which it does not always do
+	failAll(batch, errNoOutcome) // until the library writes one there, which it does not always do
 	pipeline := link.client.Pipeline()
 	for _, o := range batch {
 		for _, command := range o.commands {
@@ -185,7 +170,7 @@ func (c *commander) send(batch []*order) {
 	}
 	_, err = pipeline.Exec(ctx)
 
-	lost := false
+	var lost error
 	for _, o := range batch {
 		for _, command := range o.commands {
 			outcome := command.Err()
@@ -193,7 +178,6 @@ func (c *commander) send(batch []*order) {
 				c.site.demoted(outcome)
 				continue
 			}
-			lost = true
 			if err != nil {
 				outcome = err // where Redis refuses the connection, commands do not have it
 			}
@@ -202,16 +186,16 @@ func (c *commander) send(batch []*order) {
 				outcome = fmt.Errorf("connect: %v", outcome) // not one to the command
 			}
 			command.SetErr(outcome)
-			c.dialError = outcome
+			lost = outcome
 		}
 	}
-	if lost {
-		c.dialAgain = time.Now().Add(redialPause/2 + rand.N(redialPause))
+	if lost != nil {
+		c.fail(lost)
 		c.disconnect()
 	}
 }
 
-func fail(batch []*order, err error) {
+func failAll(batch []*order, err error) {
 	for _, o := range batch {
 		for _, command := range o.commands {
 			command.SetErr(err)
@@ -219,44 +203,13 @@ func fail(batch []*order, err error) {
 	}
 }
 
-// connect returns the link to send on.
-func (c *commander) connect() (*link, error) {
-	if c.link != nil && !c.link.isCut() {
-		return c.link, nil
-	}
-	c.disconnect()
-	if time.Now().Before(c.dialAgain) {
-		return nil, c.dialError
-	}
-	link := newLink(c.site, true)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		link.cut(backplane.ErrClosed)
-	}
-	c.link = link
-	return link, nil
-}
-
-func (c *commander) disconnect() {
-	if c.link == nil {
-		return
-	}
-	c.link.close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.link = nil
-}
-
 // close ends what is in flight, and what waits, and returns when nothing is done any
 // more.
 func (c *commander) close() {
 	c.mu.Lock()
 	c.closed = true
-	if c.link != nil {
-		c.link.cut(backplane.ErrClosed)
-	}
 	c.mu.Unlock()
+	c.hurry(backplane.ErrClosed)
 	c.running.Wait()
 	c.disconnect()
 }

@@ -156,8 +156,9 @@
 //	site.mu           which links there are
 //	health.mu         whether the node hears
 //	lookout.mu        which addresses are the masters'
+//	outlet.mu         over which link is sent
+//	link.mu           the socket
 //
-// and, each by itself, lane.mu and commander.mu (the queues), link.mu (the socket),
-// roster.mu (what has been announced), agreement.mu (whether nodes agree) and directory.mu
-// (who is known).
+// and, each by itself, lane.mu and commander.mu (the queues), roster.mu (what has been
+// announced), agreement.mu (whether nodes agree) and directory.mu (who is known).
 package redisplane

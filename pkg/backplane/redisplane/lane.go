@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,9 +19,6 @@ const (
 	maxPipelineBytes    = 1 << 20
 	// messageOverhead is what a message costs beyond its channel and its body.
 	messageOverhead = 128
-	// redialPause is how long publishing fails at once after a failure to connect, on
-	// average.
-	redialPause = 100 * time.Millisecond
 	// closePause is how long what is in flight may take when the lane closes.
 	closePause = time.Second
 )
@@ -42,34 +37,29 @@ var (
 // Nothing is sent twice. What Redis has taken, refused or never seen is told apart from
 // what it may have taken.
 type lane struct {
+	outlet      // run is its sender
 	publisher   string
 	incarnation uint64
-	site        *site
 	keys        *backplane.EnvelopeKeys // run's alone; nil: envelopes are not signed
 	timeout     time.Duration
 	maxBytes    int
 	maxMessages int
 	metrics     *metrics
 
-	renewing atomic.Bool   // see renew
-	wake     chan struct{} // of capacity 1: the queue has something, or the lane is closed
-	ended    chan struct{} // closed when run has ended
+	wake  chan struct{} // of capacity 1: the queue has something, or the lane is closed
+	ended chan struct{} // closed when run has ended
 
 	mu       sync.Mutex // never held while something is sent
 	queue    requests
 	bytes    int // in queue
 	messages int // in queue
 	closed   bool
-	hurried  bool  // no link may last
-	link     *link // set by run alone, which needs no lock to read it; nil while there is none
 
 	// run's alone:
 
 	sequence     uint64
 	publications []*publication // as many as the largest pipeline so far had, used again and again
 	buffer       []byte         // of the envelopes of one pipeline
-	dialError    error          // of the last attempt to connect
-	dialAgain    time.Time
 }
 
 func newLane(o Options, s *site, publisher string, incarnation uint64, m *metrics) *lane {
@@ -77,7 +67,7 @@ func newLane(o Options, s *site, publisher string, incarnation uint64, m *metric
 		keys:        o.envelopeKeys(),
 		publisher:   publisher,
 		incarnation: incarnation,
-		site:        s,
+		outlet:      outlet{site: s},
 		timeout:     o.PublishTimeout,
 		maxBytes:    o.MaxQueuedBytes,
 		maxMessages: o.MaxQueuedMessages,
@@ -135,9 +125,6 @@ func (l *lane) probe(body []byte, channel string) (*request, error) {
 	}
 	return r, nil
 }
-
-// renew makes the lane connect anew before it sends the next time.
-func (l *lane) renew() { l.renewing.Store(true) }
 
 func (l *lane) enqueue(r *request, first bool) error {
 	l.mu.Lock()
@@ -207,19 +194,9 @@ func (l *lane) close() {
 	}
 	l.mu.Unlock()
 	l.signal()
-	hurry := time.AfterFunc(closePause, l.hurry)
+	hurry := time.AfterFunc(closePause, func() { l.hurry(backplane.ErrClosed) })
 	defer hurry.Stop()
 	<-l.ended
-}
-
-// hurry ends what is in flight when the lane closes.
-func (l *lane) hurry() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.hurried = true
-	if l.link != nil {
-		l.link.cut(backplane.ErrClosed)
-	}
 }
 
 // run sends until the lane is closed.
@@ -306,9 +283,6 @@ func (l *lane) sign(batch []*publication) {
 
 // send sends the pipeline and leaves the outcome in its commands.
 func (l *lane) send(batch []*publication) {
-	if l.renewing.Swap(false) {
-		l.disconnect()
-	}
 	link, err := l.connect()
 	if err != nil {
 		for _, p := range batch {
@@ -347,39 +321,9 @@ func (l *lane) send(batch []*publication) {
 		return
 	}
 	if first := batch[0]; !first.written {
-		l.dialError = first.command.Err()
-		l.dialAgain = time.Now().Add(redialPause/2 + rand.N(redialPause))
+		l.fail(first.command.Err())
 	}
 	l.disconnect()
-}
-
-// connect returns the link to send on.
-func (l *lane) connect() (*link, error) {
-	if l.link != nil && !l.link.isCut() {
-		return l.link, nil
-	}
-	l.disconnect()
-	if time.Now().Before(l.dialAgain) {
-		return nil, l.dialError
-	}
-	link := newLink(l.site, true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.hurried {
-		link.cut(backplane.ErrClosed)
-	}
-	l.link = link
-	return link, nil
-}
-
-func (l *lane) disconnect() {
-	if l.link == nil {
-		return
-	}
-	l.link.close()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.link = nil
 }
 
 // settle tells the publishers of the pipeline what became of it.

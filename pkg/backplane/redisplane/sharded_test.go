@@ -130,11 +130,14 @@ func ownsAny(cluster *redistest.Cluster, s *redistest.Server) bool {
 	return slices.ContainsFunc(sharded(6).tags, func(tag string) bool { return cluster.Owner(tag) == s })
 }
 
-// channelsOf returns a channel in each partition.
-func channelsOf(n *node) []backplane.Channel {
+// channelsOf returns a channel of a group in each partition.
+func channelsOf(n *node) []backplane.Channel { return kindOf(n, backplane.Group) }
+
+// kindOf returns a channel of the kind in each partition.
+func kindOf(n *node, kind func(name string) backplane.Channel) []backplane.Channel {
 	channels := make([]backplane.Channel, len(n.layout.tags))
 	for i, found := 0, 0; found < len(channels); i++ {
-		ch := backplane.Group(fmt.Sprint(i))
+		ch := kind(fmt.Sprint(i))
 		if at := n.Partition(ch); channels[at] == "" {
 			channels[at] = ch
 			found++
@@ -304,7 +307,9 @@ func disturb(t *testing.T, cluster *redistest.Cluster, url string, lives bool, p
 		}
 		streams[i].await(t, true)
 	}
-	t.Logf("sends succeed again after %v", time.Since(begin).Round(time.Millisecond))
+	wait := receiver.Subscribe(kindOf(receiver, backplane.User)...)
+	await.Until(t, "joins are in force", func() error { return wait(inTime(t)) })
+	t.Logf("sends succeed again, and joins are in force, after %v", time.Since(begin).Round(time.Millisecond))
 	await.Until(t, "the gaps have ended", func() error {
 		for i := range channels {
 			if affects(i) && len(gaps.of(i).closed()) == 0 {
