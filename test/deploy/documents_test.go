@@ -70,14 +70,28 @@ func TestLinks(t *testing.T) {
 			if strings.HasPrefix(target, "https://") {
 				continue
 			}
+			if target == "" { // a section of the same document
+				target = filepath.Base(file)
+			}
 			target = filepath.Join(filepath.Dir(file), target)
 			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
 				t.Errorf("%s: %v", file, err)
-			} else if section != "" && !strings.Contains(strings.ToLower(read(t, target)), "\n## "+section+"\n") {
+			} else if section != "" && !hasSection(read(t, target), section) {
 				t.Errorf("%s: %s has no section %s", file, target, section)
 			}
 		}
 	}
+}
+
+// hasSection reports whether the document has a heading that a link can name so.
+func hasSection(document, section string) bool {
+	for line := range strings.Lines(document) {
+		heading := strings.TrimLeft(line, "#")
+		if heading != line && strings.ReplaceAll(strings.ToLower(strings.TrimSpace(heading)), " ", "-") == section {
+			return true
+		}
+	}
+	return false
 }
 
 func TestDocumentedTargets(t *testing.T) {
