@@ -5,19 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/heliograph/heliograph/pkg/auth"
-	"github.com/heliograph/heliograph/pkg/backplane"
 	"github.com/heliograph/heliograph/pkg/client"
 	"github.com/heliograph/heliograph/pkg/hub"
 	"github.com/heliograph/heliograph/pkg/protocol"
@@ -280,65 +277,6 @@ func ExampleCallerClients() {
 	// cleo hears [end hello, others]
 }
 
-// A message reaches the members of a group, and those alone.
-func ExampleGroups() {
-	n := serve(Chat{})
-	defer n.close()
-	ctx := context.Background()
-	ada := n.connect("ada")
-	report("join", ada.Invoke(ctx, "Join", "tea"))
-	report("say", ada.Invoke(ctx, "Say", "tea", "is there cake?"))
-	report("leave", ada.Invoke(ctx, "Leave", "tea"))
-	report("say", ada.Invoke(ctx, "Say", "tea", "hello?"))
-	report("send", n.Clients().User("ada").Send(ctx, "Heard", "end"))
-	fmt.Println(ada.until("end"))
-	// Output:
-	// join: ok
-	// say: ok
-	// leave: ok
-	// say: ok
-	// send: ok
-	// [ada says is there cake? end]
-}
-
-// A membership may have an end, of its own or that of the client's credentials.
-func ExampleUntil() {
-	n := serve(Chat{})
-	defer n.close()
-	ctx := context.Background()
-	ada := n.connect("ada")
-	report("for an hour", n.Groups().Add(ctx, ada.ConnectionID(), "tea", hub.Until(time.Now().Add(time.Hour))))
-	report("for good", n.Groups().Add(ctx, ada.ConnectionID(), "tea"))
-	err := n.Groups().Add(ctx, ada.ConnectionID(), "chess", hub.Until(time.Now()))
-	fmt.Println("for no time:", errors.Is(err, hub.ErrExpired))
-	// Output:
-	// for an hour: ok
-	// for good: ok
-	// for no time: true
-}
-
-// A client that may join something may not join everything.
-func ExampleWithJoinAuthorizer() {
-	n := serve(Chat{}, hub.WithJoinAuthorizer(func(_ context.Context, c *hub.Caller, room string) (time.Time, error) {
-		if room != "public" && room != c.UserIdentifier() {
-			return time.Time{}, &hub.Error{Message: "no entry"}
-		}
-		return time.Now().Add(time.Hour), nil // the membership ends then
-	}))
-	defer n.close()
-	ctx := context.Background()
-	ada := n.connect("ada")
-	for _, room := range []string{"public", "ada", "ben"} {
-		report(room, ada.Invoke(ctx, "Join", room))
-	}
-	report("ben, by the server", n.Groups().Add(ctx, ada.ConnectionID(), "ben"))
-	// Output:
-	// public: ok
-	// ada: ok
-	// ben: An unexpected error occurred invoking 'Join' on the server. HubException: no entry
-	// ben, by the server: ok
-}
-
 // A hub sends from anywhere in the program: from a handler of HTTP, from a timer.
 func ExampleHub_Clients() {
 	n := serve(Chat{})
@@ -357,152 +295,6 @@ func ExampleHub_Clients() {
 	defer answer.Body.Close()
 	fmt.Println(answer.Status, <-ada.heard)
 	// Output: 200 OK shipped
-}
-
-// Weather is a hub that streams.
-type Weather struct{}
-
-// Countdown returns a stream of values.
-func (Weather) Countdown(_ context.Context, _ *hub.Caller, from int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for n := from; n > 0 && yield(n); n-- {
-		}
-	}
-}
-
-// Forecast returns a stream that may fail.
-func (Weather) Forecast(_ context.Context, _ *hub.Caller, days int) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for day := range days {
-			if day == 2 {
-				yield("", &hub.Error{Message: "nobody knows"})
-				return
-			}
-			if !yield("rain", nil) {
-				return
-			}
-		}
-	}
-}
-
-// Gusts returns a channel. Whoever sends on it stops when the context ends.
-func (Weather) Gusts(ctx context.Context, _ *hub.Caller) <-chan float64 {
-	gusts := make(chan float64)
-	go func() {
-		defer close(gusts)
-		for _, speed := range []float64{3.5, 7} {
-			select {
-			case gusts <- speed:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return gusts
-}
-
-// Mean takes a stream from the client, beside a plain argument.
-func (Weather) Mean(_ context.Context, _ *hub.Caller, unit string, readings iter.Seq2[float64, error]) (string, error) {
-	sum, n := 0.0, 0.0
-	for reading, err := range readings {
-		if err != nil { // the client ended the stream with an error, or is gone
-			return "", err
-		}
-		sum, n = sum+reading, n+1
-	}
-	return fmt.Sprint(sum/n, " ", unit), nil
-}
-
-// Fahrenheit streams both ways.
-func (Weather) Fahrenheit(_ context.Context, _ *hub.Caller, readings iter.Seq2[float64, error]) iter.Seq2[float64, error] {
-	return func(yield func(float64, error) bool) {
-		for celsius, err := range readings {
-			if !yield(celsius*9/5+32, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// A method streams by returning a sequence, a sequence with errors, or a channel. The
-// next item is taken when there is room for it on its way to the client.
-func Example_streams() {
-	n := serve(Weather{})
-	defer n.close()
-	ctx := context.Background()
-	ada := n.connect("ada")
-	for number, err := range client.Stream[int](ctx, ada.Client, "Countdown", 1_000_000) {
-		fmt.Println(number, err)
-		break // cancels the stream
-	}
-	for day, err := range client.Stream[string](ctx, ada.Client, "Forecast", 7) {
-		if err != nil {
-			report("forecast", err)
-			break
-		}
-		fmt.Println(day)
-	}
-	for speed, err := range client.Stream[float64](ctx, ada.Client, "Gusts") {
-		fmt.Println(speed, err)
-	}
-	// Output:
-	// 1000000 <nil>
-	// rain
-	// rain
-	// forecast: An error occurred on the server while streaming results. HubException: nobody knows
-	// 3.5 <nil>
-	// 7 <nil>
-}
-
-// A parameter that is an iter.Seq2[T, error] is a stream from the client.
-func Example_uploads() {
-	n := serve(Weather{})
-	defer n.close()
-	ctx := context.Background()
-	ada := n.connect("ada")
-	mean, err := client.Invoke[string](ctx, ada.Client, "Mean", "°C", slices.Values([]float64{20, 21, 25}))
-	fmt.Println(mean, err)
-
-	failing := func(yield func(float64, error) bool) { yield(0, errors.New("sensor broken")) }
-	_, err = client.Invoke[string](ctx, ada.Client, "Mean", "°C", iter.Seq2[float64, error](failing))
-	report("mean", err)
-
-	for reading, err := range client.Stream[float64](ctx, ada.Client, "Fahrenheit", slices.Values([]float64{0, 100})) {
-		fmt.Println(reading, err)
-	}
-	// Output:
-	// 22 °C <nil>
-	// mean: An unexpected error occurred invoking 'Mean' on the server. HubException: sensor broken
-	// 32 <nil>
-	// 212 <nil>
-}
-
-// Patient is a hub with a method that takes its time.
-type Patient struct{ began, ended chan struct{} }
-
-// Wait waits until nobody wants it to any more.
-func (p Patient) Wait(ctx context.Context, _ *hub.Caller) error {
-	p.began <- struct{}{}
-	<-ctx.Done()
-	close(p.ended)
-	return ctx.Err()
-}
-
-// The context of a method ends when the client cancels the invocation or is gone.
-func Example_cancellation() {
-	p := Patient{began: make(chan struct{}), ended: make(chan struct{})}
-	n := serve(p)
-	defer n.close()
-	ada := n.connect("ada")
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-p.began
-		cancel()
-	}()
-	err := ada.Invoke(ctx, "Wait")
-	<-p.ended
-	fmt.Println(errors.Is(err, context.Canceled))
-	// Output: true
 }
 
 // Quiz is a hub that asks clients.
@@ -692,78 +484,6 @@ func ExampleHub_Endpoint() {
 	// /private/: 401 Unauthorized
 }
 
-// Any code may change the memberships of any connection or user, on whatever node they
-// are. Once a call has returned, the change is in force in the whole cluster.
-func ExampleGroups_AddUser() {
-	one, two, stop := cluster()
-	defer stop()
-	ctx := context.Background()
-	ada := one.connect("ada")
-	groups := two.Groups()
-	report("add user", groups.AddUser(ctx, "ada", "tea"))
-	report("add connection", groups.Add(ctx, ada.ConnectionID(), "chess"))
-	report("remove user", groups.RemoveUser(ctx, "ada", "tea"))
-	report("send", two.Clients().Groups("tea", "chess").Send(ctx, "Heard", "hello"))
-	fmt.Println(<-ada.heard)
-	report("remove connection", groups.Remove(ctx, ada.ConnectionID(), "chess"))
-	report("remove user from all", groups.RemoveUserFromAll(ctx, "ada"))
-	report("remove connection from all", groups.RemoveFromAll(ctx, ada.ConnectionID()))
-	fmt.Println(errors.Is(groups.Add(ctx, "nobody", "tea"), hub.ErrNoConnection))
-	// Output:
-	// add user: ok
-	// add connection: ok
-	// remove user: ok
-	// send: ok
-	// hello
-	// remove connection: ok
-	// remove user from all: ok
-	// remove connection from all: ok
-	// true
-}
-
-// Connections are closed on whatever node they are.
-func ExampleHub_CloseUser() {
-	one, two, stop := cluster()
-	defer stop()
-	ctx := context.Background()
-	ada, ben, cleo := one.connect("ada"), one.connect("ben"), one.connect("cleo")
-	report("join", cleo.Invoke(ctx, "Join", "tea"))
-	report("close user", two.CloseUser(ctx, "ada", hub.Reason("You are banned.")))
-	report("close connection", two.CloseConnection(ctx, ben.ConnectionID()))
-	report("close group", two.CloseGroup(ctx, "tea", hub.Reason("No more tea."), hub.AllowReconnect()))
-	for _, p := range []*participant{ada, ben, cleo} {
-		<-p.Done()
-		report(p.name, p.Err())
-	}
-	// Output:
-	// join: ok
-	// close user: ok
-	// close connection: ok
-	// close group: ok
-	// ada: You are banned.
-	// ben: server closed the connection
-	// cleo: No more tea.
-}
-
-// Nobody knows how many members a group has, but whether it has any can be asked.
-func ExampleHub_GroupExists() {
-	one, two, stop := cluster()
-	defer stop()
-	ctx := context.Background()
-	ada := one.connect("ada")
-	report("join", ada.Invoke(ctx, "Join", "tea"))
-	fmt.Println(two.GroupExists(ctx, "tea"))
-	fmt.Println(two.GroupExists(ctx, "chess"))
-	fmt.Println(two.UserExists(ctx, "ada"))
-	fmt.Println(two.ConnectionExists(ctx, ada.ConnectionID()))
-	// Output:
-	// join: ok
-	// true <nil>
-	// false <nil>
-	// true <nil>
-	// true <nil>
-}
-
 // Counter is a hub that keeps something for each connection.
 type Counter struct{}
 
@@ -826,111 +546,6 @@ func ExampleWithMaximumParallelInvocationsPerClient() {
 	// other: ok
 }
 
-// Nodes share a backplane: here one within the process, in production one on Redis, of
-// package redisplane. They need the same cluster keys.
-func Example_cluster() {
-	key := []byte("a key of the cluster, of 32 bytes")
-	var bus backplane.Bus
-	planes := []*backplane.Memory{bus.Join(), bus.Join()}
-	one := serve(Chat{}, hub.WithBackplane(planes[0]), hub.WithClusterKeys(key))
-	two := serve(Chat{}, hub.WithBackplane(planes[1]), hub.WithClusterKeys(key))
-	defer func() {
-		one.close()
-		two.close()
-		for _, p := range planes {
-			p.Close()
-		}
-	}()
-
-	ctx := context.Background()
-	ada, ben := one.connect("ada"), two.connect("ben")
-	report("join", errors.Join(ada.Invoke(ctx, "Join", "tea"), ben.Invoke(ctx, "Join", "tea")))
-	report("say", ada.Invoke(ctx, "Say", "tea", "hello"))
-	fmt.Println(<-ada.heard)
-	fmt.Println(<-ben.heard)
-	// Output:
-	// join: ok
-	// say: ok
-	// ada says hello
-	// ada says hello
-}
-
-// Two hubs may share a backplane, under different prefixes.
-func ExampleWithChannelPrefix() {
-	plane := backplane.NewMemory()
-	defer plane.Close()
-	for _, prefix := range []string{"chat/", "news/", "chat/"} {
-		h, err := hub.New(Chat{}, hub.WithBackplane(plane), hub.WithChannelPrefix(prefix))
-		if err != nil {
-			fmt.Println(prefix, "is taken")
-			continue
-		}
-		defer h.Shutdown(context.Background())
-	}
-	// Output: chat/ is taken
-}
-
-// A node that is to go closes its connections one after the other, with the advice to
-// reconnect, so that the others do not get them all at once.
-func ExampleHub_Drain() {
-	n := serve(Chat{})
-	defer n.server.Close()
-	ada := n.connect("ada")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	n.Drain(ctx, 5*time.Second)
-	report("shut down", n.Shutdown(ctx))
-	<-ada.Done()
-	// Output: shut down: ok
-}
-
-// When a node dies, what it held is gone. Whoever keeps a list of who is where hears it.
-func ExampleWithNodeDied() {
-	chat, err := hub.New(Chat{}, hub.WithNodeDied(func(node string) { log.Print("node died: ", node) }))
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(chat.Shutdown(context.Background()))
-	// Output: <nil>
-}
-
-// A node is a hub on a server of its own, as one process of a cluster would have it.
-type node struct {
-	*hub.Hub
-	server *httptest.Server
-}
-
-func serve(value any, options ...hub.Option) *node {
-	options = append([]hub.Option{hub.WithAuthenticator(byHeader), hub.WithLogger(slog.New(slog.DiscardHandler))}, options...)
-	h, err := hub.New(value, options...)
-	if err != nil {
-		log.Fatal(err)
-	}
-	return &node{h, httptest.NewServer(h)}
-}
-
-// cluster starts two nodes on one backplane.
-func cluster() (one, two *node, stop func()) {
-	var bus backplane.Bus
-	keys := hub.WithClusterKeys([]byte("a key of the cluster, of 32 bytes"))
-	planes := []*backplane.Memory{bus.Join(), bus.Join()}
-	one, two = serve(Chat{}, hub.WithBackplane(planes[0]), keys), serve(Chat{}, hub.WithBackplane(planes[1]), keys)
-	return one, two, func() {
-		one.close()
-		two.close()
-		for _, p := range planes {
-			p.Close()
-		}
-	}
-}
-
-func (n *node) close() {
-	if err := n.Shutdown(context.Background()); err != nil {
-		log.Fatal(err)
-	}
-	n.server.Close()
-}
-
 // byHeader stands for real authentication: it believes what the client says. Everybody
 // has the role of the same name.
 var byHeader = auth.AuthenticatorFunc(func(r *http.Request) (*auth.Identity, error) {
@@ -940,40 +555,3 @@ var byHeader = auth.AuthenticatorFunc(func(r *http.Request) (*auth.Identity, err
 	}
 	return &auth.Identity{Subject: name, Authenticated: true, Claims: auth.Claims{"role": name}}, nil
 })
-
-// A participant is a client that notes what it hears.
-type participant struct {
-	*client.Client
-	name  string
-	heard chan string
-}
-
-// connect starts a client, which lasts as long as the node.
-func (n *node) connect(name string) *participant {
-	c, err := client.New(n.server.URL, client.WithHeader(http.Header{"Name": {name}}))
-	if err != nil {
-		log.Fatal(err)
-	}
-	p := &participant{c, name, make(chan string, 100)}
-	if err := c.On("Heard", func(text string) { p.heard <- text }); err != nil {
-		log.Fatal(err)
-	}
-	if err := c.Start(context.Background()); err != nil {
-		log.Fatal(err)
-	}
-	return p
-}
-
-// until returns what was heard up to the text, sorted: there is no order between sends
-// to connections of the same node and others.
-func (p *participant) until(last string) []string {
-	var all []string
-	for text := range p.heard {
-		all = append(all, text)
-		if text == last {
-			break
-		}
-	}
-	slices.Sort(all)
-	return all
-}
