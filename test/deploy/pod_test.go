@@ -61,14 +61,14 @@ func TestPodRuns(t *testing.T) {
 
 var metricName = regexp.MustCompile(`\b(?:heliograph_(?:hub|backplane)|process)_[a-z_]+\b`)
 
-// The permissions in docs/deployment.md are enough for a node.
+// The rights of docs/redis.md are enough for a node.
 func TestRedisPermissions(t *testing.T) {
-	command := regexp.MustCompile(`(?s)redis-cli (ACL SETUSER .*?)` + "```").FindStringSubmatch(read(t, "docs/deployment.md"))
+	command := regexp.MustCompile("(?s)```sh acl=server\n(.*?)```").FindStringSubmatch(read(t, "docs/redis.md"))
 	if command == nil {
-		t.Fatal("docs/deployment.md has no ACL SETUSER")
+		t.Fatal("docs/redis.md has no acl=server")
 	}
 	var arguments []any
-	for _, word := range strings.Fields(strings.ReplaceAll(command[1], "\\\n", " ")) {
+	for _, word := range strings.Fields(command[1]) {
 		arguments = append(arguments, strings.Trim(word, "'"))
 	}
 	redis := redistest.Start(t)

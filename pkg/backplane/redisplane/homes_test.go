@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -330,24 +328,10 @@ func TestWaitingCommandsAreBounded(t *testing.T) {
 	}
 }
 
-// The permissions in docs/deployment.md are enough, and without them the node says so.
+// The rights of docs/redis.md are enough, and without them the node says so.
 func TestHomesWithPermissions(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/deployment.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := regexp.MustCompile(`(?s)redis-cli (ACL SETUSER .*?)` + "```").FindSubmatch(page)
-	if command == nil {
-		t.Fatal("docs/deployment.md has no ACL SETUSER")
-	}
-	var arguments []any
-	for _, word := range strings.Fields(strings.ReplaceAll(string(command[1]), "\\\n", " ")) {
-		arguments = append(arguments, strings.Trim(word, "'"))
-	}
 	server := redistest.Start(t)
-	if err := server.Client().Do(inTime(t), arguments...).Err(); err != nil {
-		t.Fatal(err)
-	}
+	documentedUser(t, server, "server")
 	n := start(t, "redis://node:the-password@"+server.Addr())
 	claim(t, n, "c")
 	for method, err := range methods(inTime(t), n, "c", 1) {
