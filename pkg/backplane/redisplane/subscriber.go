@@ -105,9 +105,14 @@ func (s *subscriber) releaseAll(a *attachment) {
 // those that are published from then on come in their order.
 func (s *subscriber) wait(ctx context.Context, deadline time.Time, channels []string, detached <-chan struct{}) error {
 	start := time.Now()
-	timeout := time.NewTimer(time.Until(deadline))
-	defer timeout.Stop()
 	until := func(done <-chan struct{}) error {
+		select {
+		case <-done: // most often: then no timer is needed
+			return nil
+		default:
+		}
+		timeout := time.NewTimer(time.Until(deadline))
+		defer timeout.Stop()
 		select {
 		case <-done:
 			return nil
@@ -138,12 +143,7 @@ func (s *subscriber) wait(ctx context.Context, deadline time.Time, channels []st
 	if waited {
 		s.metrics.subscribe.Observe(time.Since(start).Seconds())
 	}
-	select {
-	case <-s.begun:
-		return nil
-	default:
-		return until(s.begun)
-	}
+	return until(s.begun)
 }
 
 func (s *subscriber) unavailable(reason error) error {
