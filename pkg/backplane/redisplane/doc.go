@@ -28,11 +28,11 @@
 //
 // # Connections
 //
-// Of each partition, one connection publishes. Whatever is waiting when Redis has answered the last
-// pipeline becomes the next one; nothing waits for a pipeline to fill. Envelopes are
-// numbered in the order of sending, and nothing is sent twice: a Publish call whose
-// envelope was written and not answered fails with [backplane.ErrUnknown], all others
-// that fail with [backplane.ErrNotSent].
+// Of each partition, one connection publishes. Whatever is waiting when Redis has answered
+// the last pipeline becomes the next one; nothing waits for a pipeline to fill. Envelopes
+// are numbered in the order of sending, and nothing is sent twice: a Publish call whose
+// envelope was written and not answered fails with [backplane.ErrUnknown], all others that
+// fail with [backplane.ErrNotSent].
 //
 // Another subscribes, and receives. Any error ends it; then everything that
 // is held is subscribed again on a new one, in commands of 100 channels, first what
@@ -71,35 +71,36 @@
 //
 // # What a node knows of its hearing
 //
-// A connection on which nothing comes may be one on which nothing is published, or be
-// dead. So the node publishes a probe to its own channel every few seconds, on the way
-// of all messages in each partition, and expects it back: Healthy says whether all came. A node that has
-// not heard its probe for two intervals makes both connections anew. While others are
-// heard it is given ten: it may be behind with reading, and would lose what it has not
+// A connection on which nothing comes may be one on which nothing is published, or be dead.
+// So the node publishes a probe to its own channel every few seconds, on the way of all
+// messages in each partition, and expects it back: Healthy says whether all came. A node
+// that has not heard its probe for two intervals makes both connections anew. While others
+// are heard it is given ten: it may be behind with reading, and would lose what it has not
 // read.
 //
 // A gap begins when the node learns of it, by a probe that was missed or the loss of the
 // connection, but is dated back to the last probe that was heard, and when that was sent:
 // Redis may have taken since, and not handed on, what was published, if it was killed or
-// has cut off a node that was behind. It lasts until all is subscribed again and a probe was
-// heard. What was published in a gap may not have arrived. Each partition has its own. Gaps are logged, and counted with their lengths. Nodes learn
-// of a new master at different times, so the gap then begins 3s before this one has, and
-// lasts for as long after that.
+// has cut off a node that was behind. It lasts until all is subscribed again and a probe
+// was heard. What was published in a gap may not have arrived. Each partition has its own.
+// Gaps are logged, and counted with their lengths. Nodes learn of a new master at different
+// times, so the gap then begins 3s before this one has, and lasts for as long after that.
 //
 // # Operations that were missed
 //
-// What is published with PublishKept is first appended to a stream, one for each prefix
-// in each partition (keeper). A node notes which operations it has heard and up to which entry of the stream it
-// has performed all (ledger). On a new connection it holds back what arrives (gate) until
-// everything is subscribed; then it reads the stream from that entry on, performs what it has
-// not heard, and goes on with what it has held. An operation that is published after the
-// reading is heard, and one that was published before it is in the stream: so none is missed,
-// and what was heard or read once is not performed again. The reading is taken in when a
-// probe that was sent after it is heard, on the receive loop, so in order with everything
-// else. Where the entry is not in the stream any more, because that has been trimmed,
-// operations may have been missed, and the hub is told. A stream too short for that is a new
-// one, of a Redis that has lost its data: then who asked for what was missed has been told that
-// this node did not answer, and all that is in the new one is read.
+// What is published with PublishKept is first appended to a stream, one for each prefix in
+// each partition (keeper). A node notes which operations it has heard and up to which entry
+// of the stream it has performed all (ledger). On a new connection it holds back what
+// arrives (gate) until everything is subscribed; then it reads the stream from that entry
+// on, performs what it has not heard, and goes on with what it has held. An operation that
+// is published after the reading is heard, and one that was published before it is in the
+// stream: so none is missed, and what was heard or read once is not performed again. The
+// reading is taken in when a probe that was sent after it is heard, on the receive loop, so
+// in order with everything else. Where the entry is not in the stream any more, because
+// that has been trimmed, operations may have been missed, and the hub is told. A stream too
+// short for that is a new one, of a Redis that has lost its data: then who asked for what
+// was missed has been told that this node did not answer, and all that is in the new one is
+// read.
 //
 // Every interval of the probe the stream is read in the same way, without holding anything
 // back: the ledger gets on, and what was kept and could then not be published is performed.
