@@ -32,6 +32,7 @@ func TestFailoverBySentinels(t *testing.T) {
 // or some channels are.
 var clusterModes = []struct{ parameters, key string }{
 	{"?pubsub=classic", "{heliograph}"},
+	{"?partitions=3", "{heliograph}"}, // the slot of the first, which every node uses
 }
 
 // The faults share the cluster, as above; the last one takes a server from it.
@@ -55,7 +56,7 @@ func TestCluster(t *testing.T) {
 				{"master killed in a cluster", (*redistest.Server).Kill},
 			} {
 				t.Run(fault.name, func(t *testing.T) {
-					failOver(t, cluster.URL()+mode.parameters, fault.name, owner, fault.make)
+					failOver(t, cluster.URL()+mode.parameters, fault.name+" "+mode.parameters, owner, fault.make)
 				})
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -105,15 +106,26 @@ func (f *fleet) end() {
 func (f *fleet) stream(of int) {
 	s := f.sender(f.nodes[of], fmt.Sprintf("stream of node %d", of))
 	channels := []backplane.Channel{common, own(of), own((of + 1) % nodes), unheard}
-	tick := time.NewTicker(streamPace)
-	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-f.ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for i := range f.every(streamPace) {
 		s.send(channels[i%len(channels)])
+	}
+}
+
+// every counts from 0, once in the time, until the traffic ends.
+func (f *fleet) every(pace time.Duration) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-f.ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if !yield(i) {
+				return
+			}
+		}
 	}
 }
 
@@ -127,14 +139,7 @@ func (f *fleet) joins(of int) {
 	n := f.nodes[of]
 	next := f.sender(f.nodes[(of+1)%nodes], fmt.Sprintf("greeter of node %d", of))
 	var waiting []joined
-	tick := time.NewTicker(joinPace)
-	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-f.ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for i := range f.every(joinPace) {
 		ch := backplane.Group(fmt.Sprintf("joined by node %d, %d", of, i))
 		if !f.join(n, ch, f.hold(n, ch)) {
 			return
